@@ -1,0 +1,1 @@
+"""Values, rules and protocols; the standard library only."""

@@ -1,0 +1,94 @@
+"""What time it is, and waiting for it: injected everywhere, so tests can move it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from rota.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import asyncio
+
+Seconds = float | int | timedelta
+
+
+class Cancellable(Protocol):
+    """Something armed that can be disarmed."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Wall time for instants, monotonic time for intervals, and two ways to wait.
+
+    ``offset`` is what statements add to the database's ``now()``: 0 but in tests.
+    """
+
+    @property
+    def offset(self) -> float: ...
+
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+    def call_at(
+        self, loop: asyncio.AbstractEventLoop, when: float, callback: Callable[[], object]
+    ) -> Cancellable:
+        """Call back on the loop's thread once ``monotonic()`` has reached ``when``."""
+
+    def wait(self, event: threading.Event, timeout: float | None) -> bool:
+        """Block this thread until the event is set (True) or the time is over (False)."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    offset = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def call_at(
+        self, loop: asyncio.AbstractEventLoop, when: float, callback: Callable[[], object]
+    ) -> Cancellable:
+        return loop.call_later(max(0.0, when - time.monotonic()), callback)
+
+    def wait(self, event: threading.Event, timeout: float | None) -> bool:
+        return event.wait(timeout)
+
+
+def seconds(value: Seconds, field: str) -> float:
+    """A duration as float seconds; negative, infinite and non-numbers are refused by name."""
+    if isinstance(value, timedelta):
+        result = value.total_seconds()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        result = float(value)
+    else:
+        raise InvalidArgument(
+            f"{field} must be seconds or a timedelta, not {type(value).__name__}", field=field
+        )
+    if not 0 <= result < float("inf"):
+        raise InvalidArgument(f"{field} is {value}; it must be zero or more", field=field)
+    return result
+
+
+def instant(value: object, field: str) -> datetime:
+    """An aware datetime in UTC; naive ones are refused, since they do not say which instant."""
+    if not isinstance(value, datetime):
+        raise InvalidArgument(
+            f"{field} must be an aware datetime, not {type(value).__name__}", field=field
+        )
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidArgument(
+            f"{field} is a naive datetime; give it a zone, for example "
+            f"{field}=datetime(…, tzinfo=ZoneInfo('Europe/Paris')) or datetime.now(UTC)",
+            field=field,
+        )
+    return value.astimezone(UTC)

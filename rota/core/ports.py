@@ -1,0 +1,224 @@
+"""The protocols between the rooms; neighbours meet only here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from rota.core.recurring import Decision, Definition, Fire
+from rota.core.task import (
+    Attempt,
+    CancelNotice,
+    Claimed,
+    Finish,
+    Inserted,
+    Lane,
+    Membership,
+    NewTask,
+    NodeView,
+    Rescued,
+    Stored,
+    Task,
+    Want,
+)
+
+
+class Signals(Protocol):
+    """How nodes wake each other; used by one thread (``wait``) and told by any (the rest)."""
+
+    def announce(self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = ()) -> None:
+        """Tell the other nodes, soon and coalesced: lanes with work, tasks that changed."""
+
+    def wait(self, timeout: float) -> Wakeup | None:
+        """Block until another node says something, ``interrupt`` or the timeout (None)."""
+
+    def interrupt(self) -> None:
+        """End a wait from another thread."""
+
+    def close(self) -> None: ...
+
+
+class Wakeup(Protocol):
+    """What was heard; ``everything`` when the sender could not say which lanes."""
+
+    @property
+    def lanes(self) -> Sequence[Lane]: ...
+
+    @property
+    def tasks(self) -> Sequence[str]: ...
+
+    @property
+    def everything(self) -> bool: ...
+
+
+class TaskStore(Protocol):
+    """Put tasks in, look at them, change them while they wait."""
+
+    def insert(self, tasks: Sequence[NewTask], *, repeated: bool = False) -> list[Inserted]:
+        """Write the tasks, all or none; one answer each, in order.
+
+        A task whose unique key or id is taken is not written; its answer names the
+        one that exists. ``repeated`` says that an earlier try may have committed:
+        ids are then looked for in history, too.
+        """
+
+    def get(self, task_id: str) -> Task | None:
+        """The task, waiting, working or in history."""
+
+    def states(self, task_ids: Sequence[str]) -> dict[str, Stored]:
+        """The stored state of each that exists."""
+
+    def attempts(self, task_id: str) -> list[Attempt]:
+        """The attempts that ended, oldest first."""
+
+    def find_key(self, unique: str) -> str | None:
+        """The unfinished task with this unique key."""
+
+    def cancel(self, task_id: str, reason: str) -> Stored | None:
+        """Cancel what waits, ask what works; the state it met, None if there is no such task.
+
+        ``SCHEDULED`` or ``PARKED``: it is cancelled now. ``WORKING``: the cancel reason
+        stands in its row. A final state: nothing was changed.
+        """
+
+    def update(
+        self, task_id: str, changes: Mapping[str, object], expected_version: int | None
+    ) -> Task:
+        """Change a waiting task: ``at``, ``delay``, ``priority``, ``queue``, ``params``.
+
+        Raises ``TaskNotFound``, ``WrongState``, ``StaleVersion``.
+        """
+
+    def counts(self) -> dict[str, int]:
+        """Unfinished tasks by status: scheduled, working, parked."""
+
+
+class ClaimStore(Protocol):
+    """Take tasks to run them, and say how that ended."""
+
+    def agenda(self, queues: Sequence[str] | None) -> list[Lane]:
+        """The lanes of these queues (None: all) that hold scheduled tasks, and their first."""
+
+    def claim(
+        self, node: int, batch: int, wants: Sequence[Want], look_ahead: float
+    ) -> list[Claimed]:
+        """Take due tasks: up to ``ready`` per lane, then up to ``ahead`` due within look-ahead.
+
+        Tasks that were lost before get a lease of their own, numbered above ``batch``;
+        reserve ``batch + ready + ahead`` numbers. Raises ``NodeDead`` when the node's
+        row is gone.
+        """
+
+    def claim_parked(
+        self, node: int, batch: int, works: Sequence[str], limit: int, look_ahead: float
+    ) -> list[Claimed]:
+        """Take parked tasks of works this node knows, but not those it parked itself."""
+
+    def claim_one(self, node: int, batch: int, task_id: str) -> Claimed:
+        """Take this very task, due or not.
+
+        Raises ``TaskNotFound``, ``AlreadyClaimed``, ``WrongState``, ``NodeDead``.
+        """
+
+    def finish(
+        self,
+        node: int,
+        finishes: Sequence[Finish],
+        over: Sequence[int] = (),
+        *,
+        repeated: bool = False,
+    ) -> list[Stored | None]:
+        """Write outcomes, each fenced by (node, batch); in order: the state it led to.
+
+        None: refused, the token was not the task's any more. ``over`` are batches with
+        nothing left to run, whose leases go in the same transaction. ``repeated`` says
+        an earlier try may have committed: a refused outcome that history shows as this
+        very attempt's counts as accepted.
+        """
+
+
+class NodeStore(Protocol):
+    """Nodes, their leases, and what is done about the dead."""
+
+    def join(self, node: Membership) -> None:
+        """Enter this incarnation."""
+
+    def beat(self, node: int, lease: float) -> bool:
+        """Extend the lease; False when the row is gone: this incarnation is dead."""
+
+    def leave(self, node: int) -> None:
+        """Remove the incarnation; tasks it still holds become claimable like a dead node's."""
+
+    def nodes(self) -> list[NodeView]:
+        """All incarnations, living and not yet buried."""
+
+    def bury(self, node: int, *, trusted: bool) -> list[int]:
+        """Remove nodes that are dead; returns them.
+
+        Dead: the process is provably gone, or the lease is over and ``trusted`` (the
+        asking node's own heartbeats were on time, and the database has been up for a lease).
+        """
+
+    def rescue(self, limit: int) -> list[Rescued]:
+        """Make claimable what leases without a node hold, at most ``limit`` leases."""
+
+    def held(self, node: int) -> list[tuple[int, list[str]]]:
+        """The node's leases: (batch, ids)."""
+
+    def drop_lease(self, node: int, batch: int) -> int:
+        """Release what is left in one of the node's own leases; how many tasks that were."""
+
+    def cancels(self, node: int) -> list[CancelNotice]:
+        """Running tasks of this node that somebody asked to stop."""
+
+    def expire(self, limit: int) -> list[str]:
+        """Cancel waiting tasks past ``expires_at``."""
+
+    def take_chore(self, name: str, every: float) -> bool:
+        """Whether this caller does the named chore now; at most one in ``every`` seconds."""
+
+    def tidy(self) -> None:
+        """Keep the history's house: partitions ahead, retention, folded counts."""
+
+
+class RecurringStore(Protocol):
+    """Definitions and their firing."""
+
+    def put_recurring(self, definition: Definition) -> bool:
+        """Insert, or change if the content differs; False when nothing changed."""
+
+    def get_recurring(self, recurring_id: str) -> Definition | None: ...
+
+    def list_recurring(self) -> list[Definition]: ...
+
+    def remove_recurring(self, recurring_id: str) -> bool: ...
+
+    def due_recurring(self, within: float, limit: int) -> tuple[list[Definition], float | None]:
+        """Definitions due within so many seconds, and in how many the next after them is."""
+
+    def fire(self, fires: Sequence[tuple[Fire, NewTask | None]]) -> list[Inserted | None]:
+        """CAS each definition and insert its child, one transaction; None where the CAS lost."""
+
+    def decisions(self, recurring_id: str, limit: int) -> list[Decision]: ...
+
+
+@runtime_checkable
+class Repository(TaskStore, ClaimStore, NodeStore, RecurringStore, Protocol):
+    """Where tasks are mirrored. Synchronous, batch-first, called from rota's own threads."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether anything survives the process."""
+
+    def open(self) -> None:
+        """Connect and check the schema. Raises a ``StorageError`` that says what to do."""
+
+    def close(self) -> None:
+        """Give back every connection; safe to call twice."""
+
+    def signals(self, node: int) -> Signals:
+        """This node's way to wake and be woken."""
+
+    def now(self) -> datetime:
+        """The database's clock."""

@@ -1,0 +1,1 @@
+"""Repositories, Sync and node life; the only room that speaks SQL."""

@@ -1,0 +1,1 @@
+"""The schema, as numbered additive steps in an own ledger."""
