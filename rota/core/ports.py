@@ -87,6 +87,8 @@ class TaskStore(Protocol):
     ) -> Task:
         """Change a waiting task: ``at``, ``delay``, ``priority``, ``queue``, ``params``.
 
+        ``params`` is JSON text. What is parked stays parked. The version grows by one.
+
         Raises ``TaskNotFound``, ``WrongState``, ``StaleVersion``.
         """
 
@@ -115,6 +117,9 @@ class ClaimStore(Protocol):
     ) -> list[Claimed]:
         """Take parked tasks of works this node knows, but not those it parked itself."""
 
+    def strangers(self, works: Sequence[str], limit: int) -> list[tuple[str, str]]:
+        """Parked tasks (id, work) whose work is none of these."""
+
     def claim_one(self, node: int, batch: int, task_id: str) -> Claimed:
         """Take this very task, due or not.
 
@@ -136,6 +141,19 @@ class ClaimStore(Protocol):
         an earlier try may have committed: a refused outcome that history shows as this
         very attempt's counts as accepted.
         """
+
+    def pause_queue(self, queue: str, reason: str) -> None:
+        """Hold the queue back from ``claim``, ``claim_parked`` and ``agenda``, on every node.
+
+        Tasks may still be put in, changed, expired, and taken by ``claim_one``. Pausing
+        again replaces the reason.
+        """
+
+    def resume_queue(self, queue: str) -> bool:
+        """Offer the queue's tasks again; False when it was not paused."""
+
+    def paused_queues(self) -> dict[str, str]:
+        """The paused queues and why."""
 
 
 class NodeStore(Protocol):
@@ -186,7 +204,13 @@ class RecurringStore(Protocol):
     """Definitions and their firing."""
 
     def put_recurring(self, definition: Definition) -> bool:
-        """Insert, or change if the content differs; False when nothing changed."""
+        """Insert, or change if the content differs; False when nothing changed.
+
+        Content is everything but ``next_fire_at``, ``last_fire_at`` and ``version``, so
+        that stating a definition again at every start does not move its next tick. A
+        change takes the given ``next_fire_at``, keeps ``last_fire_at``, and counts the
+        version up.
+        """
 
     def get_recurring(self, recurring_id: str) -> Definition | None: ...
 
@@ -198,7 +222,11 @@ class RecurringStore(Protocol):
         """Definitions due within so many seconds, and in how many the next after them is."""
 
     def fire(self, fires: Sequence[tuple[Fire, NewTask | None]]) -> list[Inserted | None]:
-        """CAS each definition and insert its child, one transaction; None where the CAS lost."""
+        """CAS each definition and insert its child, one transaction; None where the CAS lost.
+
+        In order, so that several ticks of one definition may follow each other. A tick
+        won without a child, or whose child met an existing task, answers ``created=False``.
+        """
 
     def decisions(self, recurring_id: str, limit: int) -> list[Decision]: ...
 

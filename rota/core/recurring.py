@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ class Definition(NamedTuple):
     version: int = 1
 
 
-class Fire(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fire:
     """One tick: the CAS on ``next_fire_at`` that the child's insert rides on."""
 
     recurring: str
@@ -34,7 +36,8 @@ class Fire(NamedTuple):
     task: str | None = None
 
 
-class Decision(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Decision:
     """What was decided for a fire time, as recorded."""
 
     recurring: str

@@ -238,6 +238,8 @@ class Finish(NamedTuple):
     ago: float | None = None
     keep_from: bool = False  #: PARK: do not offer it to this node again
     end_recurring: bool = False
+    queue: str = ""  #: where it came from, so that whoever frees it can say where it went
+    priority: int = 0
 
 
 class Rescued(NamedTuple):

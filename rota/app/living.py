@@ -1,0 +1,156 @@
+"""Start and stop a house, in the right order, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from rota.app.house import House
+from rota.core.clock import Clock
+from rota.core.run import Stop
+from rota.errors import SchedulerNotRunning, StorageUnavailable
+from rota.scheduler.executor import Held
+from rota.storage.restoring import restore
+from rota.storage.sync import RestoreReport
+
+log = logging.getLogger("rota")
+
+#: After a cancel, runs get so long to come to their end before they are given back anyway.
+GRACE = 1.0
+#: Writing the last outcomes may take so long.
+LAST_WRITES = 10.0
+
+
+async def move_in(house: House, *, start_timeout: float) -> RestoreReport:
+    """Open the database (waiting for it up to ``start_timeout``), join, restore, begin."""
+    clock, offload, repository = house.clock, house.offload, house.repository
+    until = clock.monotonic() + start_timeout
+    pause = 0.05
+    while True:
+        try:
+            await offload.run(repository.open)
+            await offload.run(house.life.join)
+            await offload.run(house.open_signals)
+            break
+        except StorageUnavailable as error:
+            if clock.monotonic() + pause > until:
+                raise StorageUnavailable(
+                    f"the database did not answer within start_timeout={start_timeout:g} s "
+                    f"({error}); check that it runs and that the URL is right"
+                ) from error
+            log.warning("the database cannot be reached yet, will go on trying: %s", error)
+            await _sleep(clock, pause)
+            pause = min(2.0, pause * 2)
+    report = (
+        house.sync.report if house.settings.client_only else await offload.run(_restore, house, 0.0)
+    )
+    house.inserter.start()
+    for duty in house.duties:
+        if duty is not house.inserter.duty:
+            duty.start()
+    if not house.settings.client_only:
+        house.firing.start()
+        house.look_over()
+    return report
+
+
+async def restore_again(house: House, wait: float) -> RestoreReport:
+    """Restore once more, waiting for nodes that are about to be declared dead."""
+    return await house.offload.run(_restore, house, wait)
+
+
+async def move_out(house: House, *, timeout: float | None) -> None:
+    """Stop claiming, hand back what waits, let work end, release the rest, flush, leave."""
+    house.closing = True
+    dispatcher = house.engine.dispatcher
+    await house.firing.stop()
+    await _stopped(house, house.sync.duty.stop, house.sync.duty.join)
+    for entry in dispatcher.holding():
+        if isinstance(entry, Held) and dispatcher.withdraw(entry):
+            house.intake.give_back(entry)
+    await _let_end(house, timeout)
+    await _within(house.clock, house.inserter.drain(), LAST_WRITES)
+    await house.offload.run(house.finisher.flush, LAST_WRITES)
+    if unwritten := house.finisher.unwritten:
+        log.error("%d outcomes could not be written; their tasks will run again", unwritten)
+    house.waiters.close(SchedulerNotRunning("the scheduler was shut down; ask another one"))
+    house.signals.interrupt()
+    for duty in reversed(house.duties):
+        duty.stop()
+    house.signals.interrupt()
+    for duty in house.duties:
+        await _joined(duty.join)
+    try:
+        await house.offload.run(house.repository.leave, house.life.id)
+    except StorageUnavailable as error:
+        log.warning("could not sign off, the lease will run out instead: %s", error)
+    await house.engine.stop(0)
+    house.signals.close()
+    await _joined(house.repository.close)
+    await _joined(house.offload.close)
+
+
+async def _let_end(house: House, timeout: float | None) -> None:
+    """Wait for what runs; past the timeout cancel it, and give back what does not end."""
+    dispatcher = house.engine.dispatcher
+    if await _within(house.clock, dispatcher.idle(), timeout):
+        return
+    for run in list(house.executor.runs.values()):
+        run.stop(Stop.SHUTDOWN, "the scheduler is shutting down")
+    if await _within(house.clock, dispatcher.idle(), GRACE):
+        return
+    for entry in dispatcher.live():
+        if isinstance(entry, Held) and entry.running is not None and not entry.running.settled:
+            log.warning("task %s did not end at shutdown; it is given back", entry.claimed.id)
+            entry.running.settled = True
+            house.intake.give_back(entry)
+
+
+def _restore(house: House, wait: float) -> RestoreReport:
+    report = restore(
+        repository=house.repository,
+        life=house.life,
+        sync=house.sync,
+        clock=house.clock,
+        works=list(house.works.ids()),
+        wait=wait,
+    )
+    for work, ids in house.intake.unknown.items():
+        known = report.unknown.setdefault(work, [])
+        known += [task_id for task_id in ids if task_id not in known]
+    return report
+
+
+async def _sleep(clock: Clock, seconds: float) -> None:
+    event = asyncio.Event()
+    alarm = clock.call_at(asyncio.get_running_loop(), clock.monotonic() + seconds, event.set)
+    try:
+        await event.wait()
+    finally:
+        alarm.cancel()
+
+
+async def _within(clock: Clock, what: object, timeout: float | None) -> bool:
+    """Await it for at most so long; whether it came to its end."""
+    task = asyncio.ensure_future(what)  # type: ignore[call-overload]
+    alarm = None
+    if timeout is not None:
+        loop = asyncio.get_running_loop()
+        alarm = clock.call_at(loop, clock.monotonic() + timeout, task.cancel)
+    try:
+        await asyncio.wait([task])
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+        task.cancel()
+    return not task.cancelled()
+
+
+async def _joined(join: object) -> None:
+    """Call something that blocks for a moment, off the loop, in a thread of its own."""
+    await asyncio.to_thread(join)  # type: ignore[arg-type]
+
+
+async def _stopped(house: House, stop: object, join: object) -> None:
+    stop()  # type: ignore[operator]
+    await house.offload.run(join, 5.0)  # type: ignore[arg-type]

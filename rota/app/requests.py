@@ -1,0 +1,177 @@
+"""Make a complete request of what the caller said: unset inherits call → work → queue → scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, TypedDict
+
+from rota.core.backoff import Backoff, BackoffFunction
+from rota.core.clock import Seconds, instant, seconds
+from rota.core.codec import check_mapping
+from rota.core.ids import check_id, new_id
+from rota.core.names import check_key, check_work
+from rota.core.options import Options
+from rota.core.request import OnConflict, ScheduleRequest
+from rota.errors import InvalidArgument
+from rota.registry import Bound, Work, WorkOptions, WorkRegistry
+
+
+class TaskOptions(TypedDict, total=False):
+    """Every option of one task; what is left out inherits.
+
+    ``at`` aware datetime or ``delay`` seconds (the database adds it to its clock) ·
+    ``queue`` name · ``priority`` -100 to 100, higher first · ``max_attempts`` total, or
+    None for no limit · ``backoff`` between attempts · ``timeout`` seconds one run may
+    take · ``expires`` aware datetime, or seconds after its time: no attempt starts
+    later · ``unique`` key among unfinished tasks · ``on_conflict`` raise, return or
+    replace · ``id`` UUID of your own, as idempotency key · ``meta`` JSON object ·
+    ``max_rescues`` losses of its node while alone · ``store_result`` · ``allow_unknown``
+    schedule a work that is not registered here.
+    """
+
+    at: datetime | None
+    delay: Seconds | None
+    queue: str
+    priority: int
+    max_attempts: int | None
+    backoff: Backoff | BackoffFunction | None
+    timeout: Seconds | None
+    expires: datetime | Seconds | None
+    unique: str | None
+    on_conflict: OnConflict
+    id: object
+    meta: dict[str, Any] | None
+    max_rescues: int | None
+    store_result: bool
+    allow_unknown: bool
+
+
+class TaskSpec(NamedTuple):
+    """One task of a ``schedule_many``, with options of its own."""
+
+    work: Any
+    params: dict[str, Any] | None = None
+    options: TaskOptions = TaskOptions()
+
+
+_SHARED = ("queue", "priority", "max_attempts", "backoff", "timeout", "max_rescues", "store_result")
+_KNOWN = frozenset(TaskOptions.__annotations__)
+
+
+class Requests:
+    """Resolves and checks everything about a request before it enters the chain."""
+
+    def __init__(
+        self,
+        *,
+        works: WorkRegistry,
+        defaults: Mapping[str, Any],
+        queue_defaults: Mapping[str, Mapping[str, Any]],
+        allow_unknown: bool,
+    ) -> None:
+        self._works = works
+        self._defaults = WorkOptions.checked(**defaults).said()
+        self._queue_defaults = {
+            queue: WorkOptions.checked(**options).said()
+            for queue, options in queue_defaults.items()
+        }
+        self._allow_unknown = allow_unknown
+
+    def make(
+        self, target: object, params: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> ScheduleRequest:
+        """The request; raises an ``InvalidArgument`` or ``UnknownWork`` that names what is wrong."""
+        for name in options.keys() - _KNOWN:
+            raise TypeError(f"{name!r} is not an option of a task; they are {sorted(_KNOWN)}")
+        work_id, work, stored = self._target(target, params, options)
+        said = self._merged(work, options)
+        backoff = said.get("backoff")
+        given = options.get("id")
+        return ScheduleRequest(
+            id=new_id() if given is None else check_id(given),
+            given_id=given is not None,
+            work=work_id,
+            params=stored,
+            queue=said.get("queue") or "default",
+            priority=said.get("priority") or 0,
+            options=Options(
+                max_attempts=said.get("max_attempts", 1),
+                backoff=backoff if isinstance(backoff, Backoff) else None,
+                timeout=said.get("timeout"),
+                max_rescues=said.get("max_rescues", 5),
+                store_result=said.get("store_result", True),
+            ),
+            meta=self._meta(said, options),
+            unique=None
+            if options.get("unique") is None
+            else check_key(options["unique"], "unique"),
+            on_conflict=_on_conflict(options.get("on_conflict", "raise")),
+            **_when(options, said),
+        )
+
+    def adopt(self, work_id: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Params for a work by its id, checked if it is registered here."""
+        work = self._works.find(work_id)
+        return params if work is None else work.signature.adopt(params)
+
+    def _target(
+        self, target: object, params: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> tuple[str, Work[..., Any] | None, dict[str, Any]]:
+        if isinstance(target, Bound):
+            if params is not None:
+                raise InvalidArgument(
+                    "params are bound already; pass them to bind() only", field="params"
+                )
+            return self._works.id_of(target.work), target.work, target.params
+        if isinstance(target, Work):
+            target = self._works.id_of(target)
+        given = check_mapping(dict(params or {}), "params")
+        work_id = check_work(target)
+        if options.get("allow_unknown", self._allow_unknown):
+            return work_id, self._works.find(work_id), self.adopt(work_id, given)
+        work = self._works.get(work_id)
+        return work_id, work, work.signature.adopt(given)
+
+    def _merged(self, work: Work[..., Any] | None, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        call = {name: options[name] for name in _SHARED if name in options}
+        said = WorkOptions.checked(**call).said() if call else {}
+        of_work = work.options.said() if work is not None else {}
+        if not (self._defaults or self._queue_defaults):
+            return {**of_work, **said}
+        queue = said.get("queue") or of_work.get("queue") or self._defaults.get("queue", "default")
+        return {**self._defaults, **self._queue_defaults.get(queue, {}), **of_work, **said}
+
+    @staticmethod
+    def _meta(said: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any] | None:
+        own = options.get("meta")
+        of_work = said.get("meta")
+        if own is None:
+            return of_work
+        return {**(of_work or {}), **check_mapping(own, "meta")}
+
+
+def _when(options: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The nominal time and the deadline, as fields of the request."""
+    at, delay = options.get("at"), options.get("delay")
+    if at is not None and delay is not None:
+        raise InvalidArgument("at and delay exclude each other; give one of them", field="delay")
+    fields: dict[str, Any] = {}
+    if at is not None:
+        fields["at"] = instant(at, "at")
+    elif delay is not None:
+        fields["delay"] = seconds(delay, "delay")
+    expires = options.get("expires", said.get("expires"))
+    if isinstance(expires, datetime):
+        fields["expires_at"] = instant(expires, "expires")
+    elif expires is not None:
+        fields["expires_in"] = seconds(expires, "expires")
+    return fields
+
+
+def _on_conflict(value: object) -> OnConflict:
+    if value in {"raise", "return", "replace"}:
+        return value
+    raise InvalidArgument(
+        f"on_conflict is {value!r}; it must be 'raise', 'return' or 'replace'", field="on_conflict"
+    )

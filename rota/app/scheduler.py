@@ -1,0 +1,345 @@
+"""The scheduler that a service embeds: asyncio face of everything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from typing_extensions import Unpack
+
+from rota.app.house import House
+from rota.app.living import move_in, move_out, restore_again
+from rota.app.requests import TaskOptions, TaskSpec
+from rota.app.settings import Settings, check_queues, check_span
+from rota.control.handle import TaskHandle
+from rota.control.recurring import RecurringVerbs
+from rota.core.clock import Clock, Seconds, SystemClock
+from rota.core.codec import SIZE_LIMIT
+from rota.core.events import Listener
+from rota.core.ids import check_id
+from rota.core.ports import Repository
+from rota.core.task import Attempt, Claimed, Inserted, Task
+from rota.errors import ForkedScheduler, SchedulerNotRunning
+from rota.registry import Bound, Work, WorkRegistry
+from rota.scheduler.engine import check_concurrency
+from rota.storage.open import open_repository
+from rota.storage.sync import RestoreReport
+from rota.triggers import Trigger
+
+if TYPE_CHECKING:
+    from rota.background import Blocking
+    from rota.control.tasks import CancelAnswer
+
+R = TypeVar("R")
+
+
+class Scheduler:
+    """Schedules tasks, runs them at their time, and keeps them in a database.
+
+    ``works`` are the functions this node can run. ``url`` names the database:
+    ``sqlite:///file.db``, ``postgresql://host/name``, or None for memory, where every
+    verb works and nothing survives.
+
+    ``concurrency`` bounds what runs at once. ``queues`` are those to serve (None: all,
+    ``[]``: none, a client that only schedules; a mapping gives each its own limit).
+    ``middleware`` is listed from the caller to the clock. ``defaults`` and
+    ``queue_defaults`` are options for tasks that do not say. ``lease`` (at least 3 s,
+    30) and ``heartbeat`` (at least 1 s, 5) say how soon others take over from a node
+    that froze; a process that died is noticed sooner.
+
+    >>> works = WorkRegistry()
+    >>> @works.register("greet")
+    ... async def greet(name: str) -> str:
+    ...     return f"hello {name}"
+    >>> async def main() -> str:
+    ...     async with Scheduler(works) as scheduler:
+    ...         handle = await scheduler.schedule(greet.bind("Ada"))
+    ...         return await handle.result(timeout=10)
+    >>> import asyncio
+    >>> asyncio.run(main())
+    'hello Ada'
+    """
+
+    def __init__(
+        self,
+        works: WorkRegistry | None = None,
+        url: str | Repository | None = None,
+        *,
+        concurrency: int = 50,
+        queues: Sequence[str] | Mapping[str, int | None] | None = None,
+        middleware: Sequence[object] = (),
+        name: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        queue_defaults: Mapping[str, Mapping[str, Any]] | None = None,
+        allow_unknown: bool = False,
+        should_restore: Callable[[Claimed], bool] | None = None,
+        lease: Seconds = 30.0,
+        heartbeat: Seconds = 5.0,
+        look_ahead: Seconds = 1.0,
+        poll: Seconds = 5.0,
+        start_timeout: Seconds = 30.0,
+        size_limit: int = SIZE_LIMIT,
+        schema: str | None = None,
+        poll_only: bool = False,
+        synchronous: str | None = None,
+        on_event: Listener | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        served, limits = check_queues(queues)
+        self._works = works if works is not None else WorkRegistry()
+        self._clock: Clock = clock or SystemClock()
+        self._settings = Settings(
+            concurrency=check_concurrency(concurrency),
+            queues=served,
+            limits=limits,
+            middleware=middleware,
+            name=name,
+            defaults=defaults or {},
+            queue_defaults=queue_defaults or {},
+            allow_unknown=allow_unknown,
+            should_restore=should_restore,
+            lease=check_span(lease, "lease", 3.0),
+            heartbeat=check_span(heartbeat, "heartbeat", 1.0),
+            look_ahead=check_span(look_ahead, "look_ahead", 0.05),
+            poll=check_span(poll, "poll", 0.1),
+            start_timeout=check_span(start_timeout, "start_timeout", 0.0),
+            size_limit=size_limit,
+            on_event=on_event,
+            storage={"schema": schema, "poll_only": poll_only, "synchronous": synchronous},
+        )
+        self._url = url
+        self._house: House | None = None
+        self._pid = os.getpid()
+        self._restored = RestoreReport()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.shutdown()
+
+    @property
+    def works(self) -> WorkRegistry:
+        """The functions this node knows."""
+        return self._works
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not shut down."""
+        return self._house is not None
+
+    @property
+    def concurrency(self) -> int:
+        """How many runs may be on at once; set it at any time."""
+        return self._house.engine.concurrency if self._house else self._settings.concurrency
+
+    @concurrency.setter
+    def concurrency(self, value: int) -> None:
+        house = self._open()
+        check_concurrency(value)
+        house.loop.call_soon_threadsafe(setattr, house.engine, "concurrency", value)
+        house.sync.duty.wake()
+
+    @property
+    def node(self) -> int:
+        """This node's present incarnation."""
+        return self._open().life.id
+
+    @property
+    def restored(self) -> RestoreReport:
+        """What the first pass after the start found."""
+        return self._restored
+
+    @property
+    def recurring(self) -> RecurringVerbs:
+        """The verbs on recurring tasks."""
+        house = self._open()
+        return RecurringVerbs(
+            repository=house.repository, offload=house.offload, changed=house.firing.wake
+        )
+
+    @property
+    def blocking(self) -> Blocking:
+        """The same verbs for threads of this service, blocking."""
+        from rota.background import Blocking
+
+        return Blocking(self, self._open().loop)
+
+    async def start(self) -> None:
+        """Open the database, join the other nodes, restore, begin to work.
+
+        Waits up to ``start_timeout`` for a database that is away, then raises
+        ``StorageUnavailable``; other ``StorageError``s at once.
+        """
+        if self._house is not None:
+            return
+        repository = (
+            open_repository(self._url, clock=self._clock, **self._settings.storage)
+            if self._url is None or isinstance(self._url, str)
+            else self._url
+        )
+        house = House(
+            works=self._works,
+            repository=repository,
+            settings=self._settings,
+            clock=self._clock,
+        )
+        self._pid = os.getpid()
+        try:
+            self._restored = await move_in(house, start_timeout=self._settings.start_timeout)
+        except BaseException:
+            await house.engine.stop(0)
+            house.offload.close()
+            repository.close()
+            raise
+        self._house = house
+
+    async def shutdown(self, timeout: Seconds | None = 30.0) -> None:
+        """Stop claiming, let work end for ``timeout`` seconds (None: as long as it takes).
+
+        Then what still runs is cancelled and given back without cost; what waits is given
+        back at once. Outcomes are written before it returns. Calling it twice is fine.
+        """
+        house, self._house = self._house, None
+        if house is not None:
+            limit = None if timeout is None else check_span(timeout, "timeout", 0.0)
+            await move_out(house, timeout=limit)
+
+    @overload
+    async def schedule(
+        self, work: Bound[R], params: None = None, **options: Unpack[TaskOptions]
+    ) -> TaskHandle[R]: ...
+    @overload
+    async def schedule(
+        self,
+        work: Work[..., R],
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> TaskHandle[R]: ...
+    @overload
+    async def schedule(
+        self, work: str, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
+    ) -> TaskHandle[Any]: ...
+    async def schedule(
+        self, work: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
+    ) -> TaskHandle[Any]:
+        """Put one task in; returns once it is durable.
+
+        ``work`` is a bound work (``send.bind(7)``, checked by type checkers), a work, or
+        its id with ``params``. The options are those of :class:`TaskOptions`. Raises an
+        ``InvalidArgument`` that names the field, ``UnknownWork``, ``DuplicateTask``,
+        ``Rejected`` or ``StorageUnavailable``.
+        """
+        house = self._open()
+        request = house.requests.make(work, params, options)
+        return self._handle(house, await house.store(request))
+
+    async def schedule_many(
+        self,
+        tasks: Iterable[Bound[Any] | TaskSpec | tuple[Any, Mapping[str, Any]]],
+        **options: Unpack[TaskOptions],
+    ) -> list[TaskHandle[Any]]:
+        """Put many tasks in, all or none, in one transaction.
+
+        Each is a bound work, a ``(work, params)`` pair, or a :class:`TaskSpec` with
+        options of its own over the common ``options``. Every request passes the chain.
+        """
+        house = self._open()
+        requests = []
+        for item in tasks:
+            spec = item if isinstance(item, TaskSpec) else None
+            if spec is not None:
+                merged = {**options, **spec.options}
+                requests.append(house.requests.make(spec.work, spec.params, merged))
+            elif isinstance(item, tuple):
+                requests.append(house.requests.make(item[0], item[1], options))
+            else:
+                requests.append(house.requests.make(item, None, options))
+        if not requests:
+            return []
+        answers = await house.store_many(requests)
+        return [self._handle(house, answer) for answer in answers]
+
+    def handle(self, task_id: object) -> TaskHandle[Any]:
+        """A handle for a task known by its id; does not ask the database."""
+        return TaskHandle(check_id(task_id), verbs=self._open().verbs)
+
+    async def info(self, task_id: object) -> Task:
+        """The task as it stands; raises ``TaskNotFound``."""
+        return await self._open().verbs.info(check_id(task_id))
+
+    async def find(self, *, unique: str) -> Task | None:
+        """The unfinished task with this unique key."""
+        return await self._open().verbs.find(unique)
+
+    async def history(self, task_id: object) -> list[Attempt]:
+        """A task's attempts that have ended, oldest first."""
+        return await self._open().verbs.history(check_id(task_id))
+
+    async def cancel(
+        self, task_id: object, reason: str = "cancelled by the caller"
+    ) -> CancelAnswer:
+        """Cancel a task, wherever it is; see :meth:`TaskHandle.cancel`."""
+        return await self._open().verbs.cancel(check_id(task_id), reason)
+
+    async def update(self, task_id: object, **changes: Any) -> Task:
+        """Change a waiting task; see :meth:`TaskHandle.update`."""
+        return await self._open().verbs.update(check_id(task_id), **changes)
+
+    async def run_now(self, task_id: object) -> None:
+        """Claim this very task and run it here, due or not.
+
+        Raises ``AlreadyClaimed`` if another attempt has it, ``WrongState``, ``TaskNotFound``.
+        """
+        house = self._open()
+        await house.offload.run(house.sync.claim_one, check_id(task_id))
+
+    async def counts(self) -> dict[str, int]:
+        """Unfinished tasks by status: scheduled, parked, working."""
+        house = self._open()
+        return await house.offload.run(house.repository.counts)
+
+    async def restore(self, wait: Seconds = 3.0) -> RestoreReport:
+        """Take back what dead nodes left; names what was interrupted, unknown, or in error.
+
+        Waits up to ``wait`` seconds for nodes about to be declared dead. The first pass
+        runs at every start; its report is ``restored``.
+        """
+        house = self._open()
+        self._restored = await restore_again(house, check_span(wait, "wait", 0.0))
+        return self._restored
+
+    async def add_recurring(
+        self,
+        recurring_id: str,
+        work: str | Bound[Any],
+        trigger: Trigger,
+        *,
+        params: Mapping[str, Any] | None = None,
+        start: datetime | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        """Have a work run again and again; adding it again changes it, and keeps its rhythm."""
+        house = self._open()
+        request = house.requests.make(work, params, options)
+        await self.recurring.add(recurring_id, request, trigger, start=start)
+
+    def _handle(self, house: House, answer: Inserted) -> TaskHandle[Any]:
+        return TaskHandle(
+            answer.id,
+            verbs=house.verbs,
+            created=answer.created,
+            state_met=str(answer.state.public),
+        )
+
+    def _open(self) -> House:
+        if self._house is None:
+            raise SchedulerNotRunning(
+                "the scheduler is not running; use `async with Scheduler(…)` or await start()"
+            )
+        if os.getpid() != self._pid:
+            raise ForkedScheduler
+        return self._house

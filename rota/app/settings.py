@@ -1,0 +1,70 @@
+"""What a scheduler was made with, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rota.core.clock import Seconds, seconds
+from rota.core.codec import SIZE_LIMIT
+from rota.core.events import Listener
+from rota.core.names import check_queue
+from rota.core.task import Claimed
+from rota.errors import InvalidArgument
+from rota.scheduler.engine import check_concurrency
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The checked settings; see :class:`rota.Scheduler` for each."""
+
+    concurrency: int = 50
+    queues: Sequence[str] | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    middleware: Sequence[object] = ()
+    name: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    queue_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    allow_unknown: bool = False
+    should_restore: Callable[[Claimed], bool] | None = None
+    heartbeat: float = 5.0
+    lease: float = 30.0
+    look_ahead: float = 1.0
+    poll: float = 5.0
+    start_timeout: float = 30.0
+    size_limit: int = SIZE_LIMIT
+    on_event: Listener | None = None
+    storage: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def client_only(self) -> bool:
+        """Whether this scheduler only schedules."""
+        return self.queues is not None and not self.queues
+
+
+def check_queues(
+    queues: Sequence[str] | Mapping[str, int | None] | None,
+) -> tuple[Sequence[str] | None, dict[str, int]]:
+    """The queues to serve (None: all) and the limits of those that have one."""
+    if queues is None:
+        return None, {}
+    if isinstance(queues, str):
+        raise InvalidArgument(
+            f"queues is the text {queues!r}; give a list of names, [{queues!r}]", field="queues"
+        )
+    names = [check_queue(name) for name in queues]
+    limits = (
+        {name: check_concurrency(limit) for name, limit in queues.items() if limit is not None}
+        if isinstance(queues, Mapping)
+        else {}
+    )
+    return names, limits
+
+
+def check_span(value: Seconds, name: str, least: float) -> float:
+    """A duration in seconds, not shorter than ``least``."""
+    span = seconds(value, name)
+    if span < least:
+        raise InvalidArgument(f"{name} is {value}; it must be {least:g} s or more", field=name)
+    return span

@@ -1,0 +1,307 @@
+"""The blocking face: for threads of the same service, and for services without a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Generic, Self, TypeVar, overload
+
+from typing_extensions import Unpack
+
+from rota.app.requests import TaskOptions, TaskSpec
+from rota.app.scheduler import Scheduler
+from rota.control.handle import TaskHandle
+from rota.control.tasks import CancelAnswer
+from rota.core.clock import Seconds
+from rota.core.task import Attempt, Task
+from rota.errors import SchedulerNotRunning, WrongThread
+from rota.registry import Bound, Work, WorkRegistry
+from rota.storage.sync import RestoreReport
+from rota.triggers import Trigger
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Blocking:
+    """The verbs of a running ``Scheduler``, blocking; from any thread but the loop's own.
+
+    The schedule side runs in a copy of the calling thread's context.
+    """
+
+    def __init__(self, scheduler: Scheduler, loop: asyncio.AbstractEventLoop) -> None:
+        self._scheduler = scheduler
+        self._loop = loop
+
+    @overload
+    def schedule(
+        self, work: Bound[R], params: None = None, **options: Unpack[TaskOptions]
+    ) -> BlockingHandle[R]: ...
+    @overload
+    def schedule(
+        self,
+        work: Work[..., R],
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> BlockingHandle[R]: ...
+    @overload
+    def schedule(
+        self, work: str, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
+    ) -> BlockingHandle[Any]: ...
+    def schedule(
+        self, work: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
+    ) -> BlockingHandle[Any]:
+        """As :meth:`Scheduler.schedule`."""
+        return self._handle(self.call(self._scheduler.schedule(work, params, **options)))
+
+    def schedule_many(
+        self,
+        tasks: Iterable[Bound[Any] | TaskSpec | tuple[Any, Mapping[str, Any]]],
+        **options: Unpack[TaskOptions],
+    ) -> list[BlockingHandle[Any]]:
+        """As :meth:`Scheduler.schedule_many`."""
+        handles = self.call(self._scheduler.schedule_many(tasks, **options))
+        return [self._handle(handle) for handle in handles]
+
+    def handle(self, task_id: object) -> BlockingHandle[Any]:
+        """As :meth:`Scheduler.handle`."""
+        return self._handle(self._scheduler.handle(task_id))
+
+    def info(self, task_id: object) -> Task:
+        """As :meth:`Scheduler.info`."""
+        return self.call(self._scheduler.info(task_id))
+
+    def find(self, *, unique: str) -> Task | None:
+        """As :meth:`Scheduler.find`."""
+        return self.call(self._scheduler.find(unique=unique))
+
+    def history(self, task_id: object) -> list[Attempt]:
+        """As :meth:`Scheduler.history`."""
+        return self.call(self._scheduler.history(task_id))
+
+    def cancel(self, task_id: object, reason: str = "cancelled by the caller") -> CancelAnswer:
+        """As :meth:`Scheduler.cancel`."""
+        return self.call(self._scheduler.cancel(task_id, reason))
+
+    def update(self, task_id: object, **changes: Any) -> Task:
+        """As :meth:`Scheduler.update`."""
+        return self.call(self._scheduler.update(task_id, **changes))
+
+    def run_now(self, task_id: object) -> None:
+        """As :meth:`Scheduler.run_now`."""
+        self.call(self._scheduler.run_now(task_id))
+
+    def counts(self) -> dict[str, int]:
+        """As :meth:`Scheduler.counts`."""
+        return self.call(self._scheduler.counts())
+
+    def restore(self, wait: Seconds = 3.0) -> RestoreReport:
+        """As :meth:`Scheduler.restore`."""
+        return self.call(self._scheduler.restore(wait))
+
+    def add_recurring(
+        self,
+        recurring_id: str,
+        work: str | Bound[Any],
+        trigger: Trigger,
+        *,
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        """As :meth:`Scheduler.add_recurring`."""
+        self.call(
+            self._scheduler.add_recurring(recurring_id, work, trigger, params=params, **options)
+        )
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the scheduler's loop and wait for it.
+
+        Raises ``WrongThread`` on the loop's own thread, which would wait for itself for ever.
+        """
+        if _running_loop() is self._loop:
+            coroutine.close()
+            raise WrongThread(
+                "a blocking verb was called on the event loop's own thread, which would wait "
+                "for itself; await the same verb of Scheduler instead"
+            )
+        if self._loop.is_closed():
+            coroutine.close()
+            raise SchedulerNotRunning("the scheduler's event loop is closed; start it again")
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        context = contextvars.copy_context()
+        self._loop.call_soon_threadsafe(_begin, self._loop, coroutine, context, future)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _handle(self, handle: TaskHandle[Any]) -> BlockingHandle[Any]:
+        return BlockingHandle(handle, self)
+
+
+class BlockingHandle(Generic[R]):
+    """A scheduled task, for threads; see :class:`TaskHandle`."""
+
+    __slots__ = ("_blocking", "_handle")
+
+    def __init__(self, handle: TaskHandle[R], blocking: Blocking) -> None:
+        self._handle = handle
+        self._blocking = blocking
+
+    def __repr__(self) -> str:
+        return f"BlockingHandle({self.id!r}, created={self.created})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BlockingHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self._handle.id
+
+    @property
+    def created(self) -> bool:
+        """False when an existing task was met."""
+        return self._handle.created
+
+    def info(self) -> Task:
+        """The task as it stands now."""
+        return self._blocking.call(self._handle.info())
+
+    def history(self) -> list[Attempt]:
+        """Its attempts that have ended, oldest first."""
+        return self._blocking.call(self._handle.history())
+
+    def wait(self, timeout: Seconds | None = None) -> Task:
+        """The task once it has ended; ``ResultTimeout`` after so many seconds."""
+        return self._blocking.call(self._handle.wait(timeout))
+
+    def result(self, timeout: Seconds | None = None) -> R:
+        """What the work returned; see :meth:`TaskHandle.result`."""
+        return self._blocking.call(self._handle.result(timeout))
+
+    def cancel(self, reason: str = "cancelled by the caller") -> CancelAnswer:
+        """See :meth:`TaskHandle.cancel`."""
+        return self._blocking.call(self._handle.cancel(reason))
+
+    def update(self, **changes: Any) -> Task:
+        """See :meth:`TaskHandle.update`."""
+        return self._blocking.call(self._handle.update(**changes))
+
+
+class BackgroundScheduler(Blocking):
+    """A ``Scheduler`` with an event loop in a thread of its own, for services without one.
+
+    Takes the same arguments. Coroutine works run on that loop, plain ones in threads.
+
+    >>> works = WorkRegistry()
+    >>> @works.register("double")
+    ... def double(n: int) -> int:
+    ...     return 2 * n
+    >>> with BackgroundScheduler(works) as scheduler:
+    ...     scheduler.schedule(double.bind(21)).result(timeout=10)
+    42
+    """
+
+    def __init__(self, works: WorkRegistry | None = None, url: Any = None, **options: Any) -> None:
+        self._thread: threading.Thread | None = None
+        super().__init__(Scheduler(works, url, **options), asyncio.new_event_loop())
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown()
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The asyncio face of the same scheduler, to be awaited on its own loop."""
+        return self._scheduler
+
+    @property
+    def restored(self) -> RestoreReport:
+        """What the first pass after the start found."""
+        return self._scheduler.restored
+
+    @property
+    def concurrency(self) -> int:
+        """How many runs may be on at once; set it at any time."""
+        return self._scheduler.concurrency
+
+    @concurrency.setter
+    def concurrency(self, value: int) -> None:
+        self._scheduler.concurrency = value
+
+    def start(self) -> None:
+        """Start the loop's thread and the scheduler on it; see :meth:`Scheduler.start`."""
+        if self._thread is not None:
+            return
+        if self._loop.is_closed():
+            self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="rota-loop", daemon=True)
+        self._thread.start()
+        try:
+            self.call(self._scheduler.start())
+        except BaseException:
+            self._end_loop()
+            raise
+
+    def shutdown(self, timeout: Seconds | None = 30.0) -> None:
+        """Stop as :meth:`Scheduler.shutdown` does, then end the loop's thread."""
+        if self._thread is None:
+            return
+        try:
+            self.call(self._scheduler.shutdown(timeout))
+        finally:
+            self._end_loop()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+    def _end_loop(self) -> None:
+        thread, self._thread = self._thread, None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if thread is not None:
+            thread.join(10.0)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _begin(
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, T],
+    context: contextvars.Context,
+    future: concurrent.futures.Future[T],
+) -> None:
+    task = loop.create_task(coroutine, context=context)
+    task.add_done_callback(lambda done: _settle(done, future))
+
+
+def _settle(task: asyncio.Task[T], future: concurrent.futures.Future[T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if task.cancelled():
+        future.set_exception(concurrent.futures.CancelledError())
+    elif (error := task.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())

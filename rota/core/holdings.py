@@ -1,0 +1,59 @@
+"""What this node holds: its batches and how much of each is left to end."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+
+from rota.core.task import Claimed
+
+
+class Holdings:
+    """Counts the unfinished tasks of each batch, so that a lease goes with its last one.
+
+    Used by the claimer (adds), the finisher (ends) and the reconciler (asks); has its
+    own lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left: Counter[int] = Counter()
+        self._next = 1
+
+    def reserve(self, count: int) -> int:
+        """The first of ``count`` batch numbers never used before by this process."""
+        with self._lock:
+            first = self._next
+            self._next += count
+            return first
+
+    def add(self, claimed: Iterable[Claimed]) -> None:
+        """Count freshly claimed tasks."""
+        with self._lock:
+            self._left.update(item.batch for item in claimed)
+
+    def end(self, batches: Iterable[int]) -> list[int]:
+        """One task of each given batch ended; the batches that have none left."""
+        over = []
+        with self._lock:
+            for batch in batches:
+                self._left[batch] -= 1
+                if self._left[batch] <= 0:
+                    del self._left[batch]
+                    over.append(batch)
+        return over
+
+    def knows(self, batch: int) -> bool:
+        """Whether something of the batch is still to end."""
+        with self._lock:
+            return self._left.get(batch, 0) > 0
+
+    def clear(self) -> None:
+        """Forget all: the incarnation died, its leases are somebody else's."""
+        with self._lock:
+            self._left.clear()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return self._left.total()

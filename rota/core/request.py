@@ -1,0 +1,50 @@
+"""A task on its way down the schedule side of the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from rota.core.options import Options
+from rota.core.recurring import Fire
+from rota.core.task import Inserted
+
+OnConflict = Literal["raise", "return", "replace"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRequest:
+    """What is to be stored, with every option resolved; middleware passes on a changed copy.
+
+    ``params`` are JSON-able, as they will be stored. ``at`` is None where the database
+    is to add ``delay`` seconds to its clock. ``rider`` is what commits together with
+    the insert: the tick of a recurring task.
+    """
+
+    id: str
+    work: str
+    params: dict[str, Any]
+    queue: str = "default"
+    priority: int = 0
+    at: datetime | None = None
+    delay: float = 0.0
+    expires_at: datetime | None = None
+    expires_in: float | None = None
+    options: Options = Options()
+    meta: dict[str, Any] | None = None
+    unique: str | None = None
+    on_conflict: OnConflict = "raise"
+    given_id: bool = False
+    parent: str | None = None
+    recurring: str | None = None
+    fire_at: datetime | None = None
+    rider: Fire | None = None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with these fields changed."""
+        return replace(self, **changes)
+
+
+ScheduleNext = Callable[[ScheduleRequest], Awaitable[Inserted]]

@@ -1,0 +1,181 @@
+"""One attempt on its way through the execute side of the chain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from rota.core.backoff import Backoff, BackoffFunction
+from rota.core.codec import load
+from rota.core.context import BlockingContext, Context, Token, request_stop
+from rota.core.options import Options, decode_options
+from rota.core.outcome import Outcome
+from rota.core.task import Claimed
+
+
+class Stop(Enum):
+    """Why a run was told to stop."""
+
+    CANCELLED = "cancelled"  #: somebody cancelled the task
+    CHANGED = "changed"  #: its row was changed from outside
+    SHUTDOWN = "shutdown"  #: this scheduler is going down
+    LOST = "lost"  #: the lease was lost: nothing that comes of it counts
+    TIMEOUT = "timeout"  #: it ran longer than its timeout
+
+
+@dataclass(eq=False)
+class ExternalStateChange(Exception):  # noqa: N818
+    """Noted on a run that was stopped because its task's row changed under it."""
+
+    state: str
+
+
+class Arguments(Protocol):
+    """How a work's stored params become arguments, as its function's signature has it."""
+
+    @property
+    def wants_context(self) -> bool: ...
+
+    def adopt(self, params: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def decode(self, params: dict[str, Any]) -> dict[str, Any]: ...
+
+
+class WorkDefaults(Protocol):
+    """What a work was registered with; None where it did not say."""
+
+    @property
+    def queue(self) -> str | None: ...
+
+    @property
+    def priority(self) -> int | None: ...
+
+    @property
+    def max_attempts(self) -> int | None: ...
+
+    @property
+    def backoff(self) -> Backoff | BackoffFunction | None: ...
+
+    @property
+    def timeout(self) -> float | None: ...
+
+    @property
+    def expires(self) -> float | None: ...
+
+    @property
+    def max_rescues(self) -> int | None: ...
+
+    @property
+    def store_result(self) -> bool | None: ...
+
+
+class Runnable(Protocol):
+    """A registered function, as the other rooms need it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def fn(self) -> Callable[..., Any]: ...
+
+    @property
+    def runner(self) -> str: ...
+
+    @property
+    def signature(self) -> Arguments: ...
+
+    @property
+    def options(self) -> WorkDefaults: ...
+
+
+class Run:
+    """An attempt being run: what was claimed, its context, and how to stop it.
+
+    Middleware may read everything here, keep its own notes in ``notes``, and call
+    ``stop``.
+    """
+
+    __slots__ = (
+        "_notes",
+        "_params",
+        "claimed",
+        "context",
+        "lingering",
+        "received",
+        "settled",
+        "started",
+        "stop_reason",
+        "stopped",
+        "target",
+        "token",
+        "works",
+    )
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        *,
+        token: Token,
+        works: Sequence[Runnable],
+        context: Context | BlockingContext,
+        started: float,
+        received: float,
+    ) -> None:
+        self.claimed = claimed
+        self.token = token
+        self.works = works
+        self.context = context
+        self.started = started  #: on the monotonic clock
+        self.received = received  #: when its claim was answered, on the same clock
+        self.settled = False  #: its outcome is out: what comes later is dropped
+        self.stopped: Stop | None = None
+        self.stop_reason = ""
+        self.target: asyncio.Task[Any] | None = None  #: what a stop cancels
+        self.lingering: asyncio.Future[Any] | None = None  #: goes on after the outcome
+        self._params: dict[str, Any] | None = None
+        self._notes: dict[str, Any] | None = None
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.claimed.id
+
+    @property
+    def work(self) -> str:
+        """The task's work id."""
+        return self.claimed.work
+
+    @property
+    def options(self) -> Options:
+        return decode_options(self.claimed.options)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The stored params, as JSON gave them."""
+        if self._params is None:
+            text = self.claimed.params
+            self._params = {} if text == "{}" else load(text)
+        return self._params
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """A place for middleware to leave something for another."""
+        if self._notes is None:
+            self._notes = {}
+        return self._notes
+
+    def stop(self, why: Stop, reason: str) -> None:
+        """Tell the run to stop: coroutines are cancelled, threads see ``ctx.cancelled``."""
+        if self.stopped is not None:
+            return
+        self.stopped = why
+        self.stop_reason = reason
+        request_stop(self.context, reason)
+        if self.target is not None:
+            self.target.cancel()
+
+
+ExecuteNext = Callable[[Run], Awaitable[Outcome]]

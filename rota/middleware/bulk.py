@@ -1,0 +1,101 @@
+"""Take many requests through the schedule side at once, to one insert at its end."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from typing import Any
+
+from rota.core.request import ScheduleRequest
+from rota.core.task import Inserted
+from rota.middleware.chain import Middleware, compose_schedule
+
+#: Writes all requests that came through, all or none.
+Store = Callable[[list[ScheduleRequest]], Awaitable[list[Inserted]]]
+
+
+class _AtTheEnd:
+    """What a chain yields when it has come to the storage end with this request."""
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: ScheduleRequest) -> None:
+        self.request = request
+
+    def __await__(self) -> Generator[Any, Inserted, Inserted]:
+        return (yield self)
+
+
+async def store_through(
+    chain: Sequence[Middleware], requests: Sequence[ScheduleRequest], store: Store
+) -> tuple[list[ScheduleRequest], list[Inserted]]:
+    """Each request through the chain, then one insert, then back up each chain.
+
+    The chains are stepped as coroutines rather than run as one asyncio task each: with
+    twenty thousand requests that is the difference between milliseconds and seconds. One
+    rejection refuses them all, before anything is written.
+    """
+    send = compose_schedule(chain, _wait_at_the_end)
+    waiting: list[Coroutine[Any, Any, Inserted]] = []
+    came: list[ScheduleRequest] = []
+    try:
+        for request in requests:
+            coroutine = send(request)
+            waiting.append(coroutine)  # type: ignore[arg-type]
+            came.append((await _to_the_end(coroutine)).request)  # type: ignore[arg-type]
+        answers = await store(came)
+        results = [
+            await _back(coroutine, answer)
+            for coroutine, answer in zip(waiting, answers, strict=True)
+        ]
+    finally:
+        for coroutine in waiting:
+            coroutine.close()
+    return came, results
+
+
+async def _wait_at_the_end(request: ScheduleRequest) -> Inserted:
+    return await _AtTheEnd(request)
+
+
+@types.coroutine
+def _to_the_end(coroutine: Coroutine[Any, Any, Inserted]) -> Generator[Any, Any, _AtTheEnd]:
+    """Step a chain until it waits at the end; what else it awaits goes to the event loop."""
+    step: Callable[[], Any] = lambda: coroutine.send(None)  # noqa: E731
+    while True:
+        try:
+            yielded = step()
+        except StopIteration:
+            raise RuntimeError(
+                "a middleware's on_schedule returned without call_next; raise Rejected to refuse"
+            ) from None
+        if isinstance(yielded, _AtTheEnd):
+            return yielded
+        step = yield from _await(coroutine, yielded)
+
+
+@types.coroutine
+def _back(
+    coroutine: Coroutine[Any, Any, Inserted], answer: Inserted
+) -> Generator[Any, Any, Inserted]:
+    """Hand a chain its answer and step it to its return."""
+    step: Callable[[], Any] = lambda: coroutine.send(answer)  # noqa: E731
+    while True:
+        try:
+            yielded = step()
+        except StopIteration as stop:
+            result: Inserted = stop.value
+            return result
+        step = yield from _await(coroutine, yielded)
+
+
+def _await(
+    coroutine: Coroutine[Any, Any, Inserted], yielded: Any
+) -> Generator[Any, Any, Callable[[], Any]]:
+    """Await on the coroutine's behalf; how to go on with it afterwards."""
+    try:
+        sent = yield yielded
+    except BaseException as error:  # noqa: BLE001 - it belongs to the coroutine
+        caught = error
+        return lambda: coroutine.throw(caught)
+    return lambda: coroutine.send(sent)

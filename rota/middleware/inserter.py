@@ -1,0 +1,176 @@
+"""Group commit on the schedule side: concurrent schedules share one INSERT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rota.core.clock import Clock
+from rota.core.duty import Duty, Offload
+from rota.core.ports import TaskStore
+from rota.core.task import Inserted, NewTask
+from rota.errors import DataRefused, StorageUnavailable
+
+log = logging.getLogger("rota.middleware")
+
+#: One statement takes at most so many tasks.
+GROUP_LIMIT = 2_000
+
+
+class _Bundle(NamedTuple):
+    """Tasks of one caller, written all or none."""
+
+    tasks: Sequence[NewTask]
+    future: asyncio.Future[list[Inserted]]
+    since: float
+
+
+class Inserter:
+    """Takes tasks from the loop, writes them in groups in its own thread.
+
+    At low load a task goes at once; while one statement is under way the next group
+    gathers by itself. Once handed over a task is stored even if its caller is
+    cancelled. When the database is away it tries for ``patience`` seconds, then the
+    callers get ``StorageUnavailable``.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: TaskStore,
+        clock: Clock,
+        offload: Offload,
+        patience: float = 30.0,
+        close: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._offload = offload
+        self._patience = patience
+        self._inbox: list[_Bundle] = []
+        self._lock = threading.Lock()
+        self._repeat: list[_Bundle] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.duty = Duty(name="rota-inserter", step=self.step, clock=clock, close=close)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.duty.start()
+
+    async def insert(self, tasks: Sequence[NewTask]) -> list[Inserted]:
+        """Write these tasks, all or none; keyed ones by themselves, so they hold up nobody."""
+        if any(task.keyed for task in tasks):
+            return await self._offload.run(self._insert_alone, tasks)
+        future: asyncio.Future[list[Inserted]] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._inbox.append(_Bundle(tasks, future, self._clock.monotonic()))
+        self.duty.wake()
+        return await future
+
+    async def drain(self) -> None:
+        """Wait until what was handed over is written (or refused)."""
+        with self._lock:
+            waiting = [item.future for item in (*self._repeat, *self._inbox)]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    def step(self) -> float:
+        """Write what has gathered; used by the thread, and by tests."""
+        with self._lock:
+            group, repeated = self._repeat, bool(self._repeat)
+            if not group:
+                group = self._take()
+            self._repeat = group
+        if not group:
+            return 3600.0
+        try:
+            self._write(group, repeated=repeated)
+        except StorageUnavailable as error:
+            self._give_up_old(error)
+            raise
+        with self._lock:
+            self._repeat = []
+            return 0.0 if self._inbox else 3600.0
+
+    def _take(self) -> list[_Bundle]:
+        size, count = 0, 0
+        for bundle in self._inbox:
+            if count and size + len(bundle.tasks) > GROUP_LIMIT:
+                break
+            size += len(bundle.tasks)
+            count += 1
+        group, self._inbox = self._inbox[:count], self._inbox[count:]
+        return group
+
+    def _write(self, group: list[_Bundle], *, repeated: bool) -> None:
+        """Write the group; refused for its data, it is halved until the culprit is alone."""
+        tasks = [task for bundle in group for task in bundle.tasks]
+        try:
+            answers = self._insert(tasks, repeated=repeated)
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - carried to the caller it concerns
+            if len(group) == 1 or not isinstance(error, DataRefused):
+                self._deliver([(bundle, error) for bundle in group])
+                return
+            middle = len(group) // 2
+            self._write(group[:middle], repeated=repeated)
+            self._write(group[middle:], repeated=repeated)
+            return
+        settled: list[tuple[_Bundle, list[Inserted] | Exception]] = []
+        at = 0
+        for bundle in group:
+            settled.append((bundle, answers[at : at + len(bundle.tasks)]))
+            at += len(bundle.tasks)
+        self._deliver(settled)
+
+    def _insert(self, tasks: Sequence[NewTask], *, repeated: bool) -> list[Inserted]:
+        answers = self._store.insert(tasks, repeated=repeated)
+        if not repeated:
+            return answers
+        return [_own(task, answer) for task, answer in zip(tasks, answers, strict=True)]
+
+    def _give_up_old(self, error: StorageUnavailable) -> None:
+        limit = self._clock.monotonic() - self._patience
+        with self._lock:
+            old = [item for item in self._repeat if item.since < limit]
+            self._repeat = [item for item in self._repeat if item.since >= limit]
+        self._deliver([(bundle, error) for bundle in old])
+
+    def _insert_alone(self, tasks: Sequence[NewTask]) -> list[Inserted]:
+        until = self._clock.monotonic() + self._patience
+        repeated = False
+        pause = threading.Event()
+        while True:
+            try:
+                return self._insert(tasks, repeated=repeated)
+            except StorageUnavailable:
+                if self._clock.monotonic() >= until:
+                    raise
+                repeated = True
+                self._clock.wait(pause, 0.2)
+
+    def _deliver(self, settled: Sequence[tuple[_Bundle, list[Inserted] | Exception]]) -> None:
+        if settled and self._loop is not None:
+            self._loop.call_soon_threadsafe(_settle, settled)
+
+
+def _own(task: NewTask, answer: Inserted) -> Inserted:
+    """An id we made ourselves and find in the database is the earlier try's: created."""
+    if answer.id == task.id and not answer.by_key and not task.given_id:
+        return answer._replace(created=True)
+    return answer
+
+
+def _settle(settled: Sequence[tuple[_Bundle, list[Inserted] | Exception]]) -> None:
+    for bundle, answer in settled:
+        if bundle.future.done():
+            if isinstance(answer, Exception):
+                log.error("a task whose caller was cancelled could not be stored: %s", answer)
+        elif isinstance(answer, Exception):
+            bundle.future.set_exception(answer)
+        else:
+            bundle.future.set_result(answer)

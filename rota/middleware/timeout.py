@@ -1,0 +1,95 @@
+"""Bound how long a run may take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from rota.core.clock import Cancellable, Clock
+from rota.core.context import set_deadline
+from rota.core.outcome import Outcome
+from rota.core.run import ExecuteNext, Run, Stop
+from rota.middleware.chain import Middleware
+
+log = logging.getLogger("rota.middleware")
+
+
+class Alarms(Protocol):
+    """The engine's timer: one heap for all time limits."""
+
+    def at(self, when: float, callback: Callable[[], object], /) -> Cancellable: ...
+
+
+class RunTimeout(TimeoutError):  # noqa: N818 - what a reader of the stored error sees
+    """The run took longer than its ``timeout``."""
+
+
+class TimeoutMiddleware(Middleware):
+    """Ends a run's wait at its ``timeout``, whatever the work does.
+
+    A coroutine is cancelled, a thread sees ``ctx.cancelled``. The outcome does not wait
+    for either: what goes on keeps its slot until it ends, and its result is dropped.
+    """
+
+    place: ClassVar[int] = 1
+
+    def __init__(self, *, alarms: Alarms, clock: Clock) -> None:
+        self._alarms = alarms
+        self._clock = clock
+
+    async def on_execute(self, run: Run, call_next: ExecuteNext) -> Outcome:
+        limit = run.options.timeout
+        if limit is None:
+            return await call_next(run)
+        deadline = self._clock.monotonic() + limit
+        set_deadline(run.context, deadline)
+        return await self._bounded(run, call_next, limit, deadline)
+
+    async def _bounded(
+        self, run: Run, call_next: ExecuteNext, limit: float, deadline: float
+    ) -> Outcome:
+        loop = asyncio.get_running_loop()
+        gate: asyncio.Future[None] = loop.create_future()
+
+        def open_gate(_: object = None) -> None:
+            if not gate.done():
+                gate.set_result(None)
+
+        inner = loop.create_task(_as_coroutine(call_next, run))
+        inner.add_done_callback(open_gate)
+        outer, run.target = run.target, inner
+        alarm = self._alarms.at(deadline, open_gate)
+        try:
+            await _wait_through_cancels(gate, inner)
+        finally:
+            alarm.cancel()
+            run.target = outer
+        if inner.done():
+            return inner.result()
+        run.target = inner
+        run.stop(Stop.TIMEOUT, f"ran longer than {limit:g} s")
+        run.lingering = inner
+        inner.add_done_callback(_drop)
+        raise RunTimeout(f"ran longer than its timeout of {limit:g} s")
+
+
+async def _as_coroutine(call_next: ExecuteNext, run: Run) -> Outcome:
+    return await call_next(run)
+
+
+async def _wait_through_cancels(gate: asyncio.Future[None], inner: asyncio.Task[Outcome]) -> None:
+    """Wait for the gate; a cancel of this task goes on to the inner one, which decides."""
+    while not gate.done():
+        try:
+            await asyncio.shield(gate)
+        except asyncio.CancelledError:
+            inner.cancel()
+
+
+def _drop(task: asyncio.Task[Outcome]) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        if task.exception() is None:
+            log.info("the late result of a run past its timeout was dropped")

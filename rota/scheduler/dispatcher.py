@@ -1,0 +1,226 @@
+"""Start what is due, at most ``concurrency`` at once, the rest in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from rota.core.clock import Clock
+from rota.scheduler.timer import Timer
+
+log = logging.getLogger("rota.scheduler")
+
+#: How many runs one turn of the loop starts, so that a burst does not hold it up.
+STARTS_PER_TURN = 100
+
+
+class Entry:
+    """Something to run at its time: subclasses say what by ``run``.
+
+    ``lingering`` is set by a run that ended while its thread goes on: the slot stays
+    taken until that future is done.
+    """
+
+    __slots__ = ("due", "lingering", "priority", "queue", "started", "task", "ticking", "withdrawn")
+
+    def __init__(self, due: float, *, priority: int = 0, queue: str = "") -> None:
+        self.due = due  #: on the monotonic clock
+        self.priority = priority
+        self.queue = queue
+        self.withdrawn = False
+        self.started = False
+        self.ticking = False  #: in the timer's heap
+        self.task: asyncio.Task[None] | None = None
+        self.lingering: asyncio.Future[object] | None = None
+
+    async def run(self) -> None:
+        raise NotImplementedError
+
+
+class Dispatcher:
+    """Slots and the order of taking them; all on the event loop's thread.
+
+    Entries that are due start in the order (priority, due, arrival). The
+    counts may be read from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        timer: Timer,
+        concurrency: int,
+        limits: Mapping[str, int] | None = None,
+        may_start: Callable[[], bool] = lambda: True,
+        on_free: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._timer = timer
+        self._context = contextvars.copy_context()
+        self._may_start = may_start
+        self._on_free = on_free
+        self._ready: list[tuple[int, float, int, Entry]] = []
+        self._waiting: dict[str, list[tuple[int, float, int, Entry]]] = {}
+        self._by_queue: Counter[str] = Counter()
+        self._live: set[Entry] = set()
+        self._holding: set[Entry] = set()
+        self._arrivals = 0
+        self._turn_pending = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.limits = dict(limits or {})
+        self.concurrency = concurrency
+        self.running = 0  #: slots taken, also by overdue threads
+        self.overdue = 0  #: of these: runs whose outcome is out, but whose thread goes on
+        self.received = 0  #: entries ever added
+        self.freed = 0  #: slots ever given back
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Hold these until they are due; what is due goes on at once."""
+        now = self._clock.monotonic()
+        self.received += len(entries)
+        self._holding.update(entries)
+        for entry in entries:
+            if entry.due <= now:
+                self._queue_up(entry)
+            else:
+                entry.ticking = True
+                self._timer.push(entry.due, self._fall_due, entry, priority=entry.priority)
+        self._turn_soon()
+
+    def withdraw(self, entry: Entry) -> bool:
+        """Take back an entry that has not started; False if it has."""
+        if entry.started or entry.withdrawn:
+            return False
+        entry.withdrawn = True
+        self._holding.discard(entry)
+        if entry.ticking:
+            self._timer.forget()
+        return True
+
+    def overripe(self, age: float) -> list[Entry]:
+        """Withdraw what has been due for longer than ``age`` seconds without getting a slot."""
+        limit = self._clock.monotonic() - age
+        late = [item[3] for item in self._ready if item[1] < limit and not item[3].withdrawn]
+        for lane in self._waiting.values():
+            late += [item[3] for item in lane if item[1] < limit and not item[3].withdrawn]
+        for entry in late:
+            self.withdraw(entry)
+        if late:
+            self._ready = [item for item in self._ready if not item[3].withdrawn]
+            heapq.heapify(self._ready)
+        return late
+
+    @property
+    def held(self) -> int:
+        """How many entries have not started yet."""
+        return len(self._holding)
+
+    @property
+    def ripe(self) -> int:
+        """How many of them are due and wait for a slot."""
+        return len(self._ready) + sum(map(len, self._waiting.values()))
+
+    def room(self, queue: str) -> int:
+        """How many more of this queue could run, where it has a limit of its own."""
+        waiting = len(self._waiting.get(queue, ()))
+        return self.limits[queue] - self._by_queue[queue] - waiting
+
+    def holding(self) -> list[Entry]:
+        """The entries that have not started."""
+        return list(self._holding)
+
+    def live(self) -> list[Entry]:
+        """The runs that are on."""
+        return list(self._live)
+
+    async def idle(self) -> None:
+        """Wait until nothing runs."""
+        await self._idle.wait()
+
+    def wake(self) -> None:
+        """Look again: the concurrency, a limit or the permission to start has changed."""
+        self._turn_soon()
+
+    def _fall_due(self, entry: Entry) -> None:
+        entry.ticking = False
+        self._queue_up(entry)
+        self._turn_soon()
+
+    def _queue_up(self, entry: Entry) -> None:
+        self._arrivals += 1
+        heapq.heappush(self._ready, (-entry.priority, entry.due, self._arrivals, entry))
+
+    def _turn_soon(self) -> None:
+        if not self._turn_pending and self._ready:
+            self._turn_pending = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_pending = False
+        if not self._may_start():
+            return
+        starts = 0
+        while self._ready and self.running < self.concurrency:
+            if starts >= STARTS_PER_TURN:
+                self._turn_soon()
+                return
+            item = heapq.heappop(self._ready)
+            entry = item[3]
+            if entry.withdrawn:
+                continue
+            limit = self.limits.get(entry.queue) if self.limits else None
+            if limit is not None and self._by_queue[entry.queue] >= limit:
+                heapq.heappush(self._waiting.setdefault(entry.queue, []), item)
+                continue
+            self._start(entry)
+            starts += 1
+
+    def _start(self, entry: Entry) -> None:
+        entry.started = True
+        self._holding.discard(entry)
+        self.running += 1
+        if self.limits:
+            self._by_queue[entry.queue] += 1
+        self._live.add(entry)
+        self._idle.clear()
+        entry.task = self._loop.create_task(self._run(entry), context=self._context.copy())
+
+    async def _run(self, entry: Entry) -> None:
+        try:
+            await entry.run()
+        except asyncio.CancelledError:
+            pass  # entries end in a value; a cancel that gets here came from the loop's end
+        except BaseException:
+            log.exception("a run ended outside its chain; its slot is free again")
+        finally:
+            lingering = entry.lingering
+            if lingering is None or lingering.done():
+                self._free(entry)
+            else:
+                self.overdue += 1
+                lingering.add_done_callback(lambda _: self._end_overdue(entry))
+
+    def _end_overdue(self, entry: Entry) -> None:
+        self.overdue -= 1
+        self._free(entry)
+
+    def _free(self, entry: Entry) -> None:
+        self.running -= 1
+        self.freed += 1
+        self._live.discard(entry)
+        if self.limits:
+            self._by_queue[entry.queue] -= 1
+            lane = self._waiting.get(entry.queue)
+            if lane:
+                heapq.heappush(self._ready, heapq.heappop(lane))
+        if not self._live:
+            self._idle.set()
+        self._turn_soon()
+        self._on_free()

@@ -1,0 +1,189 @@
+"""Run claimed tasks through the execute side of the chain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from rota.core.clock import Clock
+from rota.core.context import BlockingContext, Context, Token, request_stop
+from rota.core.outcome import RAISABLE, Done, Fail, Ignore, Outcome
+from rota.core.run import ExecuteNext, Run, Runnable, Stop
+from rota.core.task import Claimed
+from rota.errors import InvalidParams
+from rota.scheduler.dispatcher import Entry
+from rota.scheduler.engine import Engine
+
+#: A layer of the chain that runs in the worker's thread.
+BlockingLayer = Callable[[Run, Callable[[Run], Outcome]], Outcome]
+
+_OUTCOMES = (Done, *RAISABLE)
+
+
+class Route(NamedTuple):
+    """How tasks of one work id run here: the works in order, and the chain around them."""
+
+    works: Sequence[Runnable]
+    execute: ExecuteNext
+
+
+class Held(Entry):
+    """A claimed task this node holds: waits for its time and a slot, then runs."""
+
+    __slots__ = ("claimed", "executor", "node", "received", "route", "running")
+
+    def __init__(
+        self, claimed: Claimed, *, node: int, received: float, route: Route, executor: Executor
+    ) -> None:
+        super().__init__(received + claimed.due_in, priority=claimed.priority, queue=claimed.queue)
+        self.claimed = claimed
+        self.node = node
+        self.received = received
+        self.route = route
+        self.executor = executor
+        self.running: Run | None = None
+
+    async def run(self) -> None:
+        await self.executor.execute(self)
+
+
+class Executor:
+    """Makes a ``Run`` of each entry that gets a slot, and knows which are on.
+
+    Used on the event loop's thread only.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        clock: Clock,
+        blocking_layers: Sequence[BlockingLayer] = (),
+        on_start: Callable[[Run], object] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._layers = blocking_layers
+        self._on_start = on_start
+        self._runs: dict[str, Run] = {}
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """The attempts that are on, by task id."""
+        return self._runs
+
+    async def execute(self, held: Held) -> None:
+        """Run one attempt from its context to its outcome."""
+        claimed = held.claimed
+        token = Token(held.node, claimed.batch)
+        kind = Context if held.route.works[0].runner == "coroutine" else BlockingContext
+        run = Run(
+            claimed,
+            token=token,
+            works=held.route.works,
+            context=kind(claimed, token=token, clock=self._clock),
+            started=self._clock.monotonic(),
+            received=held.received,
+        )
+        held.running = run
+        run.target = held.task
+        self._runs[claimed.id] = run
+        if self._on_start is not None:
+            self._on_start(run)
+        try:
+            await held.route.execute(run)
+        finally:
+            held.lingering = run.lingering
+            if self._runs.get(claimed.id) is run:
+                del self._runs[claimed.id]
+
+    def stop(self, task_id: str, why: Stop, reason: str, *, batch: int | None = None) -> bool:
+        """Tell the attempt of this task to stop; False if it does not run here."""
+        run = self._runs.get(task_id)
+        if run is None or (batch is not None and run.claimed.batch != batch):
+            return False
+        run.stop(why, reason)
+        return True
+
+    async def call_work(self, run: Run) -> Outcome:
+        """The innermost of the chain: the function itself, or the next registry's."""
+        for work in run.works:
+            outcome = await self._call(run, work)
+            if not isinstance(outcome, Ignore):
+                return outcome
+        return Ignore()
+
+    async def _call(self, run: Run, work: Runnable) -> Outcome:
+        try:
+            arguments = work.signature.decode(run.params)
+        except InvalidParams as error:
+            return Fail(f"params do not fit {work.id}: {error}")
+        try:
+            if work.runner == "coroutine":
+                if work.signature.wants_context:
+                    value = await work.fn(run.context, **arguments)
+                else:
+                    value = await work.fn(**arguments)
+            else:
+                value = await self._call_in_thread(run, work, arguments)
+        except RAISABLE as outcome:
+            return outcome
+        return value if isinstance(value, _OUTCOMES) else Done(value)
+
+    async def _call_in_thread(self, run: Run, work: Runnable, arguments: dict[str, Any]) -> Any:
+        function = self._thread_function(run, work, arguments)
+        call = self._engine.threads.submit(function)
+        while True:
+            try:
+                ended = await call.wait()
+                break
+            except asyncio.CancelledError:
+                # A thread cannot be cancelled: it is told, and what it answers counts.
+                request_stop(run.context, run.stop_reason or "cancelled")
+                if run.stopped is None:
+                    raise
+        if ended.error is not None:
+            raise ended.error
+        return ended.value
+
+    def _thread_function(
+        self, run: Run, work: Runnable, arguments: dict[str, Any]
+    ) -> Callable[[], Any]:
+        if work.signature.wants_context:
+
+            def call() -> Any:
+                return work.fn(run.context, **arguments)
+        else:
+
+            def call() -> Any:
+                return work.fn(**arguments)
+
+        if not self._layers:
+            return call
+        return _around(self._layers, run, call)
+
+
+def _around(
+    layers: Sequence[BlockingLayer], run: Run, call: Callable[[], Any]
+) -> Callable[[], Outcome]:
+    """The call inside the layers that run in its thread, as one function."""
+
+    def innermost(_: Run) -> Outcome:
+        try:
+            value = call()
+        except RAISABLE as outcome:
+            return outcome
+        return value if isinstance(value, _OUTCOMES) else Done(value)
+
+    function: Callable[[Run], Outcome] = innermost
+    for layer in layers:
+        function = _layered(layer, function)
+    return lambda: function(run)
+
+
+def _layered(layer: BlockingLayer, call_next: Callable[[Run], Outcome]) -> Callable[[Run], Outcome]:
+    return lambda run: layer(run, call_next)
+
+
+__all__ = ["BlockingLayer", "Executor", "Held", "Route"]

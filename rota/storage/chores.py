@@ -1,0 +1,124 @@
+"""What every node does now and then for all of them: bury, rescue, expire, reconcile, tidy."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+
+from rota.core.clock import Clock
+from rota.core.holdings import Holdings
+from rota.core.ports import Repository
+from rota.core.task import Lane, Rescued
+from rota.storage.nodelife import NodeLife
+
+log = logging.getLogger("rota.sync")
+
+LOOK_FOR_DEAD = 1.0
+RESCUE_LEASES = 100
+EXPIRE = 2.5
+RECONCILE = 10.0
+TIDY = 900.0
+EXPIRE_LIMIT = 1_000
+
+
+class Chores:
+    """Runs each chore at its interval, jittered; there is no leader, every node does them.
+
+    Called by the claimer's thread between claims.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: Repository,
+        life: NodeLife,
+        holdings: Holdings,
+        clock: Clock,
+        on_rescued: Callable[[list[Rescued]], object],
+        on_expired: Callable[[list[str]], object] = lambda _: None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._repository = repository
+        self._life = life
+        self._holdings = holdings
+        self._clock = clock
+        self._on_rescued = on_rescued
+        self._on_expired = on_expired
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        now = clock.monotonic()
+        self._next = {
+            self.bury_and_rescue: now,
+            self.expire: now + self._jittered(EXPIRE),
+            self.reconcile: now + RECONCILE,
+            self.tidy: now + self._jittered(60.0),
+        }
+        self._orphans_at = now
+
+    def step(self) -> float:
+        """Do what is due; seconds until the next chore."""
+        for chore, when in list(self._next.items()):
+            if self._clock.monotonic() >= when:
+                interval = chore()
+                self._next[chore] = self._clock.monotonic() + self._jittered(interval)
+        return max(0.0, min(self._next.values()) - self._clock.monotonic())
+
+    def reconcile_soon(self) -> None:
+        """After a reconnect: a claim may have committed without its answer arriving."""
+        self._next[self.reconcile] = self._clock.monotonic() + 1.0
+
+    def bury_and_rescue(self) -> float:
+        """Declare the dead dead, commit, then take back what they held."""
+        dead = self._repository.bury(self._life.id, trusted=self._life.trusted)
+        for node in dead:
+            log.warning("node %d is dead; its tasks are taken back", node)
+        now = self._clock.monotonic()
+        if dead or now >= self._orphans_at:
+            self._orphans_at = now + 5.0
+            self.rescue()
+        return LOOK_FOR_DEAD
+
+    def rescue(self) -> list[Rescued]:
+        """Take back what leases without a node hold, until there are none."""
+        everything: list[Rescued] = []
+        while batch := self._repository.rescue(RESCUE_LEASES):
+            everything += batch
+            self._on_rescued(batch)
+        if everything:
+            lost = sum(item.lost for item in everything)
+            log.warning("took back %d tasks of dead nodes, %d lost", len(everything), lost)
+        return everything
+
+    def expire(self) -> float:
+        """Cancel what waited past its deadline."""
+        expired = self._repository.expire(EXPIRE_LIMIT)
+        if expired:
+            self._on_expired(expired)
+        return 0.0 if len(expired) == EXPIRE_LIMIT else EXPIRE
+
+    def reconcile(self) -> float:
+        """Release leases in our name that we do not know: their claim's answer was lost."""
+        node = self._life.id
+        for batch, ids in self._repository.held(node):
+            if not self._holdings.knows(batch):
+                released = self._repository.drop_lease(node, batch)
+                if released:
+                    log.warning("released %d of %d tasks of an unknown claim", released, len(ids))
+        return RECONCILE
+
+    def tidy(self) -> float:
+        """History's house-keeping, by one node at a time."""
+        if self._repository.take_chore("tidy", TIDY / 3):
+            self._repository.tidy()
+        return TIDY
+
+    def _jittered(self, interval: float) -> float:
+        return interval * self._rng.uniform(0.7, 1.1)
+
+
+def lanes_of(rescued: list[Rescued]) -> list[Lane]:
+    """The lanes rescued tasks went back to."""
+    return [
+        Lane(queue, priority, 0.0)
+        for queue, priority in {(item.queue, item.priority) for item in rescued if not item.lost}
+    ]

@@ -1,0 +1,171 @@
+"""The memory repository's state, and the moves of a task that every verb is made of."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+from rota.core.clock import Clock
+from rota.core.recurring import Decision, Definition
+from rota.core.task import Attempt, Membership, Stored
+from rota.errors import NodeDead
+from rota.storage.memory.lanes import Lane
+from rota.storage.memory.rows import Row, from_micros, span, to_micros
+
+
+@dataclass(slots=True, eq=False)
+class Book:
+    """All there is, under one lock; whoever calls a method holds it.
+
+    The moves keep the indexes right: ``place`` and ``park`` let a task wait, ``take``
+    claims it, ``end`` moves it to history. A task is moved away from where it stands first.
+    """
+
+    clock: Clock
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    rows: dict[str, Row] = field(default_factory=dict)
+    lanes: dict[tuple[str, int], Lane] = field(default_factory=dict)
+    parked: defaultdict[str, dict[str, Row]] = field(default_factory=lambda: defaultdict(dict))
+    keys: dict[str, str] = field(default_factory=dict)
+    expiring: list[tuple[int, str]] = field(default_factory=list)
+    working: int = 0
+    asked: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    attempts: defaultdict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    ended: dict[bool, deque[tuple[int, str]]] = field(
+        default_factory=lambda: {False: deque(), True: deque()}
+    )  #: history in order of finishing; True: failed
+    nodes: dict[int, tuple[Membership, int]] = field(default_factory=dict)
+    leases: defaultdict[int, dict[int, list[str]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    paused: dict[str, str] = field(default_factory=dict)
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    decisions: defaultdict[str, deque[Decision]] = field(default_factory=lambda: defaultdict(deque))
+    chores: dict[str, int] = field(default_factory=dict)
+
+    def now(self) -> int:
+        return to_micros(self.clock.now())
+
+    def require_node(self, node: int) -> None:
+        """Raise ``NodeDead`` unless this incarnation is entered."""
+        if node not in self.nodes:
+            raise NodeDead(
+                f"node {node} is not entered any more, others have taken over its tasks; "
+                "stop what runs and join as a new incarnation"
+            )
+
+    def place(self, row: Row) -> None:
+        """Let it wait in its lane."""
+        self._enter(row, Stored.SCHEDULED)
+        lane = self.lanes.get((row.queue, row.priority))
+        if lane is None:
+            lane = self.lanes[row.queue, row.priority] = Lane()
+        lane.put(row.id, row.run_at)
+
+    def park(self, row: Row, kept_from: int | None) -> None:
+        """Let it wait for a node that knows its work."""
+        self._enter(row, Stored.PARKED)
+        row.kept_from = kept_from
+        self.parked[row.work][row.id] = row
+
+    def lift(self, row: Row) -> None:
+        """Take it out of the index of where it stands; one of the other moves follows."""
+        if row.state is Stored.SCHEDULED:
+            self._forget_lane_entry(row)
+        elif row.state is Stored.PARKED:
+            self.parked[row.work].pop(row.id, None)
+            if not self.parked[row.work]:
+                del self.parked[row.work]
+        elif row.state is Stored.WORKING:
+            self.working -= 1
+            if row.cancel_reason is not None and row.node is not None:
+                self.asked[row.node].discard(row.id)
+
+    def take(self, row: Row, node: int, batch: int) -> None:
+        """Claim it under this token and note it in the lease."""
+        row.state = Stored.WORKING
+        row.node, row.batch = node, batch
+        row.kept_from = None
+        row.attempt += 1
+        self.working += 1
+        self.leases[node].setdefault(batch, []).append(row.id)
+
+    def end(
+        self,
+        row: Row,
+        state: Stored,
+        *,
+        reason: str | None = None,
+        payload: str | None = None,
+        ago: float | None = None,
+    ) -> None:
+        """Move it to history; node and batch stay, as the token of the last attempt."""
+        self.lift(row)
+        now = self.now()
+        row.state = state
+        row.reason, row.payload = reason, payload
+        row.started_at = None if ago is None else now - span(ago)
+        row.finished_at = now
+        if row.unique is not None:
+            self.keys.pop(row.unique, None)
+        self.ended[state is Stored.FAILED].append((now, row.id))
+
+    def note_attempt(
+        self,
+        row: Row,
+        outcome: str,
+        *,
+        reason: str | None = None,
+        error: dict[str, object] | None = None,
+        ago: float | None = None,
+    ) -> None:
+        """Record the attempt that is running as one that did not end its task."""
+        now = self.now()
+        self.attempts[row.id].append(
+            Attempt(
+                task_id=row.id,
+                attempt=row.attempt,
+                outcome=outcome,
+                node=row.node,
+                batch=row.batch,
+                started_at=None if ago is None else from_micros(now - span(ago)),
+                finished_at=from_micros(now),
+                reason=reason,
+                error=error,
+            )
+        )
+
+    def holder(self, task_id: str, node: int, batch: int) -> Row | None:
+        """The task, if this token is the one it works under."""
+        row = self.rows.get(task_id)
+        if row is None or row.state is not Stored.WORKING:
+            return None
+        return row if (row.node, row.batch) == (node, batch) else None
+
+    def lane(self, queue: str, priority: int) -> Lane | None:
+        """The lane, if anything is scheduled in it and its queue is not paused."""
+        return None if queue in self.paused else self.lanes.get((queue, priority))
+
+    def close_lane(self, queue: str, priority: int) -> None:
+        """Drop the lane if it is empty."""
+        lane = self.lanes.get((queue, priority))
+        if lane is not None and not len(lane):
+            del self.lanes[queue, priority]
+
+    def watch_expiry(self, row: Row) -> None:
+        """See to it that ``expire`` looks at this task."""
+        if row.expires_at is not None:
+            heapq.heappush(self.expiring, (row.expires_at, row.id))
+
+    def _enter(self, row: Row, state: Stored) -> None:
+        row.state = state
+        row.node = row.batch = row.kept_from = None
+        self.watch_expiry(row)
+
+    def _forget_lane_entry(self, row: Row) -> None:
+        lane = self.lanes.get((row.queue, row.priority))
+        if lane is not None:
+            lane.discard(row.id)
+            self.close_lane(row.queue, row.priority)

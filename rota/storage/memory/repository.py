@@ -1,0 +1,42 @@
+"""The memory repository: four stores over one book."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rota.core.clock import Clock
+from rota.storage.memory.book import Book
+from rota.storage.memory.claims import MemoryClaims
+from rota.storage.memory.nodes import MemoryNodes
+from rota.storage.memory.recurring import MemoryRecurring
+from rota.storage.memory.signals import Exchange, MemorySignals
+from rota.storage.memory.tasks import MemoryTasks
+
+
+class MemoryRepository(MemoryTasks, MemoryClaims, MemoryNodes, MemoryRecurring):
+    """Tasks in this process's memory, behind one lock; several nodes may share one object.
+
+    ``open`` and ``close`` do nothing: what is in it lives as long as the object.
+    """
+
+    def __init__(self, *, clock: Clock, done_days: float = 7, failed_days: float = 30) -> None:
+        self._book = Book(clock)
+        self._exchange = Exchange()
+        self._done_days = done_days
+        self._failed_days = failed_days
+
+    @property
+    def durable(self) -> bool:
+        return False
+
+    def open(self) -> None:
+        """Nothing to connect to."""
+
+    def close(self) -> None:
+        """Nothing to give back; another node may go on using it."""
+
+    def signals(self, node: int) -> MemorySignals:
+        return MemorySignals(node=node, exchange=self._exchange, clock=self._book.clock)
+
+    def now(self) -> datetime:
+        return self._book.clock.now()

@@ -1,0 +1,152 @@
+"""This node's life: joining, the heartbeat, and noticing its own death."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from rota.core.clock import Clock
+from rota.core.duty import Duty
+from rota.core.ids import new_incarnation
+from rota.core.ports import Repository
+from rota.core.task import CancelNotice, Membership
+from rota.errors import InvalidArgument
+
+log = logging.getLogger("rota.node")
+
+HEARTBEAT = 5.0
+LEASE = 30.0
+#: A node stops starting things this much of its lease before others may take over.
+MARGIN = 0.1
+#: How often running tasks are checked for a request to stop.
+LOOK_FOR_CANCELS = 1.0
+
+
+class NodeLife:
+    """Keeps one incarnation alive in its own thread, and replaces it when it is dead.
+
+    A heartbeat needs only that the node's row exists: an expired lease *allows* rescue,
+    it does not kill. Without a confirmed heartbeat for a lease the node starts nothing
+    new. ``on_dead`` is called in the heartbeat's thread when the row is gone, before
+    the new incarnation joins; ``on_cancels`` with the requests to stop that are new.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: Repository,
+        clock: Clock,
+        name: str | None = None,
+        heartbeat: float = HEARTBEAT,
+        lease: float = LEASE,
+        on_dead: Callable[[int], object] = lambda _: None,
+        on_cancels: Callable[[list[CancelNotice]], object] = lambda _: None,
+        watch: Callable[[], object] = lambda: None,
+        close: Callable[[], object] = lambda: None,
+    ) -> None:
+        if not 0 < heartbeat * 2 <= lease:
+            raise InvalidArgument(
+                f"lease is {lease:g} s and heartbeat {heartbeat:g} s; "
+                "a lease must be at least two heartbeats",
+                field="lease",
+            )
+        self._repository = repository
+        self._clock = clock
+        self.host = socket.gethostname()
+        self.name = name or f"{self.host}:{os.getpid()}"
+        self.heartbeat = heartbeat
+        self.lease = lease
+        self._on_dead = on_dead
+        self._on_cancels = on_cancels
+        self._watch = watch
+        self._id = new_incarnation()
+        self._confirmed = float("-inf")
+        self._late_until = float("-inf")
+        self._next_beat = float("-inf")
+        self._joined = threading.Event()
+        self._told: set[tuple[str, int]] = set()
+        self.duty = Duty(name="rota-heartbeat", step=self.step, clock=clock, close=close)
+
+    @property
+    def id(self) -> int:
+        """The present incarnation."""
+        return self._id
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a heartbeat was confirmed within the lease, less a margin."""
+        return self._clock.monotonic() - self._confirmed < self.lease * (1 - MARGIN)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether this node may declare others dead: its own heartbeats were on time."""
+        now = self._clock.monotonic()
+        return self.may_start and now >= self._late_until
+
+    @property
+    def lease_age(self) -> float:
+        """Seconds since the last confirmed heartbeat was sent."""
+        return self._clock.monotonic() - self._confirmed
+
+    def join(self) -> None:
+        """Enter this incarnation; blocks on the database."""
+        sent = self._clock.monotonic()
+        self._repository.join(Membership(self._id, self.name, self.host, os.getpid(), self.lease))
+        self._confirmed = sent
+        self._next_beat = sent + self.heartbeat
+        self._joined.set()
+
+    def wait_joined(self, timeout: float) -> bool:
+        return self._clock.wait(self._joined, timeout)
+
+    def step(self) -> float:
+        """One turn of the heartbeat's thread."""
+        self._watch()
+        now = self._clock.monotonic()
+        if not self._joined.is_set():
+            self.join()
+        elif now >= self._next_beat:
+            self._beat(now)
+        self._look_for_cancels()
+        return min(LOOK_FOR_CANCELS, max(0.0, self._next_beat - self._clock.monotonic()))
+
+    def suspect(self) -> None:
+        """Somebody saw that the row may be gone: look now."""
+        self._next_beat = float("-inf")
+        self.duty.wake()
+
+    def died(self) -> None:
+        """The row of this incarnation is gone: what runs does not count any more; be born again."""
+        dead = self._id
+        log.error(
+            "node %s (%d) was declared dead by another node; its runs are cancelled "
+            "and it goes on as a new incarnation",
+            self.name,
+            dead,
+        )
+        self._joined.clear()
+        self._confirmed = float("-inf")
+        self._told.clear()
+        self._on_dead(dead)
+        self._id = new_incarnation()
+        self.join()
+
+    def _beat(self, now: float) -> None:
+        if self._confirmed != float("-inf") and now - self._confirmed > self.lease * 0.5:
+            self._late_until = now + self.lease
+        alive = self._repository.beat(self._id, self.lease)
+        if not alive:
+            self.died()
+            return
+        self._confirmed = now
+        self._next_beat = now + self.heartbeat
+
+    def _look_for_cancels(self) -> None:
+        notices = self._repository.cancels(self._id)
+        fresh = [item for item in notices if (item.id, item.batch) not in self._told]
+        self._told = {(item.id, item.batch) for item in notices}
+        if fresh:
+            self._on_cancels(fresh)

@@ -1,0 +1,234 @@
+"""Bring persisted tasks into the in-process scheduler: the only way in."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rota.core.clock import Clock
+from rota.core.duty import Duty
+from rota.core.holdings import Holdings
+from rota.core.ports import Repository
+from rota.core.task import Claimed, Lane, Rescued
+from rota.errors import NodeDead, StorageUnavailable
+from rota.storage.chores import Chores, lanes_of
+from rota.storage.lanes import Lanes
+from rota.storage.nodelife import NodeLife
+
+log = logging.getLogger("rota.sync")
+
+LOOK_AHEAD = 1.0
+POLL = 5.0
+REPORT_LIMIT = 1_000
+
+
+class Intake(Protocol):
+    """The engine's side: says how much it can take, and takes it."""
+
+    def room(self) -> tuple[int, int, dict[str, int] | None]:
+        """To run now, due within the look-ahead, and per limited queue; asked before a claim."""
+
+    def take(self, node: int, claimed: Sequence[Claimed], received: float) -> None:
+        """Claimed tasks; ``received`` is when the claim's answer came, monotonic."""
+
+    def works(self) -> Sequence[str]:
+        """The work ids known here, for parked tasks."""
+
+
+@dataclass(slots=True)
+class RestoreReport:
+    """What the first pass after a start found; the lists end at 1,000."""
+
+    buried: int = 0  #: dead incarnations removed
+    rescued: int = 0  #: tasks taken back from them
+    lost: int = 0  #: of these, failed as lost
+    waiting: int = 0  #: unfinished tasks, up to 10,000
+    interrupted: list[str] = field(default_factory=list)  #: ids that were running
+    unknown: dict[str, list[str]] = field(default_factory=dict)  #: work id → task ids
+    errors: dict[str, str] = field(default_factory=dict)  #: task id → what is wrong
+
+
+class Sync:
+    """Claims what is ready and what is due soon, in its own thread, and hands it on.
+
+    Sleeps until the next due moment, a wake-up, or the jittered safety poll. When
+    ``gate`` answers False (shutting down, outcomes piled up) it claims nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: Repository,
+        life: NodeLife,
+        holdings: Holdings,
+        intake: Intake,
+        clock: Clock,
+        queues: Sequence[str] | None = None,
+        look_ahead: float = LOOK_AHEAD,
+        poll: float = POLL,
+        gate: Callable[[], bool] = lambda: True,
+        on_lanes: Callable[[Sequence[Lane]], object] = lambda _: None,
+        on_expired: Callable[[Sequence[str]], object] = lambda _: None,
+        on_rescued: Callable[[Sequence[Rescued]], object] = lambda _: None,
+        rng: random.Random | None = None,
+        close: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._repository = repository
+        self._life = life
+        self._holdings = holdings
+        self._intake = intake
+        self._clock = clock
+        self._queues = queues
+        self._look_ahead = look_ahead
+        self._poll = poll
+        self._gate = gate
+        self._on_lanes = on_lanes
+        self._on_rescued = on_rescued
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self.lanes = Lanes()
+        self.report = RestoreReport()
+        self.chores = Chores(
+            repository=repository,
+            life=life,
+            holdings=holdings,
+            clock=clock,
+            on_rescued=self._took_back,
+            on_expired=on_expired,
+            rng=rng,
+        )
+        self._hints: list[Lane] = []
+        self._hints_lock = threading.Lock()
+        now = clock.monotonic()
+        self._agenda_at = now
+        self._rescan_at = now
+        self._parked_at = now
+        self.last_claim = now
+        self.round_trip = 0.002  #: of a claim, in seconds, smoothed
+        self.duty = Duty(name="rota-claimer", step=self.step, clock=clock, close=close)
+
+    def hint(self, lanes: Sequence[Lane]) -> None:
+        """Say that these lanes got something; from any thread."""
+        with self._hints_lock:
+            self._hints += lanes
+        self.duty.wake()
+
+    def look(self) -> None:
+        """Ask for the agenda now: somebody changed something, we do not know what."""
+        self._agenda_at = float("-inf")
+        self.duty.wake()
+
+    def step(self) -> float:
+        """One pass: chores, hints, agenda if due, a claim if there is room."""
+        if self._queues is not None and not self._queues:
+            return self._poll
+        chores_in = self.chores.step()
+        if not self._gate() or not self._life.may_start:
+            return min(chores_in, self._poll)
+        self._take_hints()
+        if self._clock.monotonic() >= self._agenda_at:
+            self._read_agenda()
+        self._claim_parked()
+        more = self._claim()
+        if more:
+            return 0.0
+        return max(0.0, min(chores_in, self._agenda_at - self._clock.monotonic()))
+
+    def _take_hints(self) -> None:
+        with self._hints_lock:
+            hints, self._hints = self._hints, []
+        for lane in hints:
+            if self._queues is not None and lane.queue not in self._queues:
+                continue
+            if lane.due_in <= self._look_ahead:
+                self.lanes.hint(lane.queue, lane.priority)
+            else:
+                when = self._clock.monotonic() + lane.due_in - self._look_ahead
+                self._agenda_at = min(self._agenda_at, when)
+
+    def _read_agenda(self) -> None:
+        began = self._clock.monotonic()
+        following = self.lanes.learn(self._repository.agenda(self._queues), self._look_ahead)
+        now = self._clock.monotonic()
+        self._agenda_at = now + min(self._poll * self._rng.uniform(0.7, 1.0), following)
+        if now >= self._rescan_at:
+            # At most a fiftieth of the time goes into looking behind the cursors.
+            self.lanes.rescan()
+            self._rescan_at = now + max(1.0, 50.0 * (now - began))
+
+    def _claim(self) -> bool:
+        """One claim; whether another may find more."""
+        if not self.lanes.active:
+            return False
+        ready, ahead, by_queue = self._intake.room()
+        if ready <= 0:
+            return False
+        wants = self.lanes.wants(ready, ahead, by_queue)
+        if not wants:
+            return False
+        most = sum(want.ready + want.ahead for want in wants)
+        claimed = self._claimed(
+            lambda node, batch: self._repository.claim(node, batch, wants, self._look_ahead), most
+        )
+        self.lanes.took(wants, claimed)
+        if not self.lanes.active:
+            # What is due within the look-ahead has been taken; look beyond it in time.
+            self._agenda_at = min(self._agenda_at, self._clock.monotonic() + 0.8 * self._look_ahead)
+        return self.lanes.active and self._intake.room()[0] > 0
+
+    def _claim_parked(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._parked_at:
+            return
+        self._parked_at = now + self._poll
+        works, ready = self._intake.works(), self._intake.room()[0]
+        if not works or ready <= 0:
+            return
+        claimed = self._claimed(
+            lambda node, batch: self._repository.claim_parked(
+                node, batch, works, ready, self._look_ahead
+            ),
+            ready,
+        )
+        if len(claimed) == ready:
+            self._parked_at = now
+
+    def claim_one(self, task_id: str) -> Claimed:
+        """Take this very task, due or not, and run it here; blocks on the database."""
+        return self._claimed(
+            lambda node, batch: [self._repository.claim_one(node, batch, task_id)], 1
+        )[0]
+
+    def _claimed(self, statement: Callable[[int, int], list[Claimed]], most: int) -> list[Claimed]:
+        node = self._life.id
+        batch = self._holdings.reserve(most + 1)
+        sent = self._clock.monotonic()
+        try:
+            claimed = statement(node, batch)
+        except NodeDead:
+            self._life.suspect()
+            raise
+        except StorageUnavailable:
+            self.chores.reconcile_soon()
+            raise
+        received = self._clock.monotonic()
+        self.round_trip += 0.2 * (received - sent - self.round_trip)
+        self.last_claim = received
+        if claimed:
+            self._holdings.add(claimed)
+            self._intake.take(node, claimed, received)
+        return claimed
+
+    def _took_back(self, rescued: list[Rescued]) -> None:
+        report = self.report
+        report.rescued += len(rescued)
+        report.lost += sum(item.lost for item in rescued)
+        room = REPORT_LIMIT - len(report.interrupted)
+        report.interrupted += [item.id for item in rescued[:room]]
+        lanes = lanes_of(rescued)
+        self.hint(lanes)
+        self._on_lanes(lanes)
+        self._on_rescued(rescued)
