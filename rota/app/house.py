@@ -157,6 +157,7 @@ class House:
             stop_here=lambda task_id, reason: self.executor.stop(task_id, Stop.CANCELLED, reason),
             changed=self._changed,
             adopt=self.requests.adopt,
+            revive=self.requests.revive,
         )
         self.firing = Firing(
             repository=repository, offload=self.offload, clock=clock, schedule=self.store

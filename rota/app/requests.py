@@ -1,4 +1,4 @@
-"""Make a complete request of what the caller said: unset inherits call → work → queue → scheduler."""
+"""Complete a request: what is unset inherits call → work → queue → scheduler."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Requests:
     def make(
         self, target: object, params: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> ScheduleRequest:
-        """The request; raises an ``InvalidArgument`` or ``UnknownWork`` that names what is wrong."""
+        """The request; what is wrong is named by ``InvalidArgument`` or ``UnknownWork``."""
         for name in options.keys() - _KNOWN:
             raise TypeError(f"{name!r} is not an option of a task; they are {sorted(_KNOWN)}")
         work_id, work, stored = self._target(target, params, options)
@@ -114,6 +114,13 @@ class Requests:
         """Params for a work by its id, checked if it is registered here."""
         work = self._works.find(work_id)
         return params if work is None else work.signature.adopt(params)
+
+    def revive(self, work_id: str, result: Any) -> Any:
+        """A stored result in the type the work's function is annotated with, if known here."""
+        work = self._works.find(work_id)
+        if work is None or result is None:
+            return result
+        return work.signature.result.from_json(result, "result")
 
     def _target(
         self, target: object, params: Mapping[str, Any] | None, options: Mapping[str, Any]

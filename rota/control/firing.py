@@ -106,7 +106,7 @@ class Firing:
             trigger = from_json(json.loads(definition.trigger))
             fire_at, following = latest(trigger, expected, now)
         except (RotaError, ValueError, KeyError) as error:
-            log.error(
+            log.warning(
                 "recurring task %r cannot be read, it is passed over: %s", definition.id, error
             )
             return

@@ -39,6 +39,7 @@ class TaskVerbs:
         stop_here: Callable[[str, str], object],
         changed: Callable[[str, list[Lane]], object],
         adopt: Callable[[str, dict[str, Any]], dict[str, Any]],
+        revive: Callable[[str, Any], Any],
     ) -> None:
         self._repository = repository
         self._offload = offload
@@ -47,6 +48,7 @@ class TaskVerbs:
         self._stop_here = stop_here
         self._changed = changed
         self._adopt = adopt
+        self._revive = revive
 
     async def info(self, task_id: str) -> Task:
         """The task as it stands; raises ``TaskNotFound``."""
@@ -90,7 +92,7 @@ class TaskVerbs:
         return await self.info(task_id)
 
     async def result(self, task_id: str, timeout: Seconds | None = None) -> Any:
-        """What the work returned, as JSON gave it back.
+        """What the work returned; in its annotated type where the work is registered here.
 
         Raises ``TaskFailed``, ``TaskCancelled``, ``ResultTimeout``, ``TaskNotFound``.
         """
@@ -99,7 +101,7 @@ class TaskVerbs:
             raise TaskFailed(task_id, task.reason or "failed", task.error)
         if task.state is TaskState.CANCELLED:
             raise TaskCancelled(task_id, task.reason or "cancelled")
-        return task.result
+        return self._revive(task.work, task.result)
 
     async def cancel(self, task_id: str, reason: str) -> CancelAnswer:
         """Cancel a waiting task, ask a working one to stop, tell how a finished one ended."""

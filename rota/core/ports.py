@@ -226,6 +226,7 @@ class RecurringStore(Protocol):
 
         In order, so that several ticks of one definition may follow each other. A tick
         won without a child, or whose child met an existing task, answers ``created=False``.
+        A paused definition wins no tick.
         """
 
     def decisions(self, recurring_id: str, limit: int) -> list[Decision]: ...

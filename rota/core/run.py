@@ -33,8 +33,19 @@ class ExternalStateChange(Exception):  # noqa: N818
     state: str
 
 
+class ResultForm(Protocol):
+    """How a result is written as JSON and read back."""
+
+    def to_json(self, value: Any, path: str) -> Any: ...
+
+    def from_json(self, value: Any, path: str) -> Any: ...
+
+
 class Arguments(Protocol):
     """How a work's stored params become arguments, as its function's signature has it."""
+
+    @property
+    def result(self) -> ResultForm: ...
 
     @property
     def wants_context(self) -> bool: ...

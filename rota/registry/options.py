@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from rota.core.backoff import Backoff, BackoffFunction
 from rota.core.clock import Seconds, seconds
@@ -86,8 +86,7 @@ def _backoff(value: Any) -> Backoff | BackoffFunction | None:
     if value is None or isinstance(value, Backoff):
         return value
     if callable(value) and not isinstance(value, type):
-        function: BackoffFunction = value
-        return function
+        return cast("BackoffFunction", value)
     raise InvalidArgument(
         f"backoff is a {type(value).__name__}; pass Backoff(first=…, factor=…, max=…), or a "
         "function from the attempt's number to seconds",

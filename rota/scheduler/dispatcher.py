@@ -25,7 +25,17 @@ class Entry:
     taken until that future is done.
     """
 
-    __slots__ = ("due", "lingering", "priority", "queue", "started", "task", "ticking", "withdrawn")
+    __slots__ = (
+        "due",
+        "lingering",
+        "priority",
+        "queue",
+        "ripe_at",
+        "started",
+        "task",
+        "ticking",
+        "withdrawn",
+    )
 
     def __init__(self, due: float, *, priority: int = 0, queue: str = "") -> None:
         self.due = due  #: on the monotonic clock
@@ -33,6 +43,7 @@ class Entry:
         self.queue = queue
         self.withdrawn = False
         self.started = False
+        self.ripe_at = float("inf")  #: since when it waits for a slot
         self.ticking = False  #: in the timer's heap
         self.task: asyncio.Task[None] | None = None
         self.lingering: asyncio.Future[object] | None = None
@@ -105,11 +116,15 @@ class Dispatcher:
         return True
 
     def overripe(self, age: float) -> list[Entry]:
-        """Withdraw what has been due for longer than ``age`` seconds without getting a slot."""
+        """Withdraw what has waited for a slot for longer than ``age`` seconds."""
         limit = self._clock.monotonic() - age
-        late = [item[3] for item in self._ready if item[1] < limit and not item[3].withdrawn]
-        for lane in self._waiting.values():
-            late += [item[3] for item in lane if item[1] < limit and not item[3].withdrawn]
+        lanes = [self._ready, *self._waiting.values()]
+        late = [
+            entry
+            for lane in lanes
+            for *_, entry in lane
+            if entry.ripe_at < limit and not entry.withdrawn
+        ]
         for entry in late:
             self.withdraw(entry)
         if late:
@@ -155,6 +170,7 @@ class Dispatcher:
 
     def _queue_up(self, entry: Entry) -> None:
         self._arrivals += 1
+        entry.ripe_at = self._clock.monotonic()
         heapq.heappush(self._ready, (-entry.priority, entry.due, self._arrivals, entry))
 
     def _turn_soon(self) -> None:

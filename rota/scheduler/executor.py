@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rota.core.clock import Clock
 from rota.core.context import BlockingContext, Context, Token, request_stop
+from rota.core.failure import to_json
 from rota.core.outcome import RAISABLE, Done, Fail, Ignore, Outcome
 from rota.core.run import ExecuteNext, Run, Runnable, Stop
 from rota.core.task import Claimed
@@ -118,7 +119,7 @@ class Executor:
         try:
             arguments = work.signature.decode(run.params)
         except InvalidParams as error:
-            return Fail(f"params do not fit {work.id}: {error}")
+            return Fail(f"params do not fit {work.id}: {error}", error=to_json(error))
         try:
             if work.runner == "coroutine":
                 if work.signature.wants_context:
@@ -129,7 +130,10 @@ class Executor:
                 value = await self._call_in_thread(run, work, arguments)
         except RAISABLE as outcome:
             return outcome
-        return value if isinstance(value, _OUTCOMES) else Done(value)
+        if value is None:
+            return Done()
+        outcome = value if isinstance(value, _OUTCOMES) else Done(value)
+        return _as_json(work, outcome) if isinstance(outcome, Done) else outcome
 
     async def _call_in_thread(self, run: Run, work: Runnable, arguments: dict[str, Any]) -> Any:
         function = self._thread_function(run, work, arguments)
@@ -162,6 +166,14 @@ class Executor:
         if not self._layers:
             return call
         return _around(self._layers, run, call)
+
+
+def _as_json(work: Runnable, done: Done) -> Outcome:
+    """The result in its JSON form, or the failure that it has none."""
+    try:
+        return Done(work.signature.result.to_json(done.result, "result"))
+    except InvalidParams as error:
+        return Fail(str(error), error=to_json(error))
 
 
 def _around(

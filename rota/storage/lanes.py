@@ -11,16 +11,19 @@ from rota.core.task import Claimed, Lane, Want
 @dataclass(slots=True)
 class _State:
     cursor: int | None = None
-    active: bool = False
+    ready: bool = False  #: may hold what is due
+    ahead: bool = False  #: may hold what is due within the look-ahead
 
 
 class Lanes:
     """The lanes of the served queues, which of them are worth a claim, and their cursors.
 
-    A cursor is the ``run_at`` reached so far: a claim that begins there need not walk
-    over what earlier claims have taken, which matters when an old transaction keeps
-    the dead rows from being cleaned away. It is dropped when a claim comes back
-    short, and by ``rescan``, which finds what was committed late behind it.
+    Of each queue only the highest lane that may hold work is asked for, so a lower
+    priority never takes a slot from a higher one. A cursor is the ``run_at`` reached so
+    far: a claim that begins there need not walk over what earlier claims have taken,
+    which matters when an old transaction keeps the dead rows from being cleaned away. It
+    is dropped when a claim comes back short, and by ``rescan``, which finds what was
+    committed late behind it.
     """
 
     def __init__(self) -> None:
@@ -29,11 +32,13 @@ class Lanes:
 
     @property
     def active(self) -> bool:
-        return any(state.active for state in self._lanes.values())
+        """Whether some lane may hold work that is due."""
+        return any(state.ready for state in self._lanes.values())
 
     def hint(self, queue: str, priority: int) -> None:
         """Something in this lane is due within the look-ahead."""
-        self._lanes.setdefault((queue, priority), _State()).active = True
+        state = self._lanes.setdefault((queue, priority), _State())
+        state.ready = state.ahead = True
 
     def learn(self, agenda: Iterable[Lane], look_ahead: float) -> float:
         """Take over an agenda; in how many seconds the first lane beyond it needs a claim."""
@@ -51,10 +56,10 @@ class Lanes:
             state.cursor = None
 
     def wants(self, ready: int, ahead: int, room: dict[str, int] | None = None) -> list[Want]:
-        """What to ask: each queue's lanes by priority, queues in turn, each an equal share."""
+        """What to ask now: queues in turn, an equal share each, their highest lanes only."""
         queues: dict[str, list[tuple[int, _State]]] = {}
         for (queue, priority), state in self._lanes.items():
-            if state.active:
+            if (state.ready and ready > 0) or (state.ahead and ahead > 0):
                 queues.setdefault(queue, []).append((priority, state))
         if room is not None:
             queues = {name: lanes for name, lanes in queues.items() if room.get(name, 1) > 0}
@@ -63,16 +68,29 @@ class Lanes:
         names = sorted(queues)
         self._turn += 1
         at = self._turn % len(names)
-        share = -(-ready // len(names))
         wants = []
         for name in names[at:] + names[:at]:
-            most = share if room is None else min(share, room.get(name, share))
-            for priority, state in sorted(queues[name], key=lambda item: -item[0]):
-                wants.append(Want(name, priority, most, ahead, state.cursor))
+            most = -(-max(0, ready) // len(names))
+            soon = -(-max(0, ahead) // len(names))
+            if room is not None and name in room:
+                most, soon = min(most, room[name]), min(soon, room[name])
+            wants += self._of_queue(name, queues[name], most, soon)
         return wants
 
+    @staticmethod
+    def _of_queue(
+        name: str, lanes: list[tuple[int, _State]], most: int, soon: int
+    ) -> Iterable[Want]:
+        for priority, state in sorted(lanes, key=lambda item: -item[0]):
+            now, later = most if state.ready else 0, soon if state.ahead else 0
+            if now or later:
+                yield Want(name, priority, now, later, state.cursor)
+            most, soon = most - now, soon - later
+            if most <= 0 and soon <= 0:
+                return
+
     def took(self, wants: Iterable[Want], claimed: Iterable[Claimed]) -> None:
-        """Move the cursors; lanes that came back short need no claim until a hint."""
+        """Move the cursors; what came back short needs no claim until a hint or an agenda."""
         ready: dict[tuple[str, int], list[int]] = {}
         ahead: dict[tuple[str, int], int] = {}
         for item in claimed:
@@ -84,13 +102,12 @@ class Lanes:
         for want in wants:
             key = (want.queue, want.priority)
             state = self._lanes[key]
-            runs = ready.get(key, [])
-            if len(runs) >= want.ready > 0:
-                state.cursor = max(runs)
-            else:
-                state.cursor = None
-                if want.ready > 0 and (ahead.get(key, 0) < want.ahead):
-                    state.active = False
+            if want.ready:
+                runs = ready.get(key, [])
+                state.ready = len(runs) >= want.ready
+                state.cursor = max(runs) if state.ready else None
+            if want.ahead and ahead.get(key, 0) < want.ahead:
+                state.ahead = False
 
     def forget(self) -> None:
         """Know nothing: a new agenda is needed."""

@@ -161,11 +161,7 @@ class Sync:
 
     def _claim(self) -> bool:
         """One claim; whether another may find more."""
-        if not self.lanes.active:
-            return False
         ready, ahead, by_queue = self._intake.room()
-        if ready <= 0:
-            return False
         wants = self.lanes.wants(ready, ahead, by_queue)
         if not wants:
             return False
@@ -174,9 +170,8 @@ class Sync:
             lambda node, batch: self._repository.claim(node, batch, wants, self._look_ahead), most
         )
         self.lanes.took(wants, claimed)
-        if not self.lanes.active:
-            # What is due within the look-ahead has been taken; look beyond it in time.
-            self._agenda_at = min(self._agenda_at, self._clock.monotonic() + 0.8 * self._look_ahead)
+        # What is due within the look-ahead has been taken; look beyond it in time.
+        self._agenda_at = min(self._agenda_at, self._clock.monotonic() + 0.8 * self._look_ahead)
         return self.lanes.active and self._intake.room()[0] > 0
 
     def _claim_parked(self) -> None:

@@ -98,15 +98,20 @@ def united(members: Sequence[Converter]) -> Converter:
     def encode(value: Any) -> Any:
         # An IntEnum is an int, too: its own class goes before the first that fits.
         own = classes.get(type(value))
-        for member in (own,) if own else members:
+        if own is not None:
+            return checked(own, own.encode(value))
+        for member in members:
             try:
                 form = member.encode(value)
             except Misfit:
                 continue
-            if owners[type(form)] is None:
-                _check_return(members, member, form)
-            return form
+            return checked(member, form)
         raise _none_fits(name, value)
+
+    def checked(member: Converter, form: Any) -> Any:
+        if owners[type(form)] is None:
+            _check_return(members, member, form)
+        return form
 
     def decode(value: Any) -> Any:
         owner = owners.get(type(value))

@@ -17,7 +17,7 @@ JSON_TYPES: frozenset[type] = frozenset({NoneType, bool, int, float, str, list, 
 NOTHING: frozenset[type] = frozenset()
 
 
-class Misfit(Exception):  # noqa: N818 - becomes an InvalidParams at the parameter's edge
+class Misfit(Exception):  # becomes an InvalidParams at the parameter's edge
     """A value does not fit; the containers around it add their step to the path on its way out."""
 
     def __init__(self, fact: str, remedy: str) -> None:
@@ -37,7 +37,7 @@ class Misfit(Exception):  # noqa: N818 - becomes an InvalidParams at the paramet
         return InvalidParams(f"{field} {self.fact}; {self.remedy}", field=field)
 
 
-class NoForm(Exception):  # noqa: N818 - becomes an InvalidArgument at registration
+class NoForm(Exception):  # becomes an InvalidArgument at registration
     """A type that rota cannot turn into JSON and back."""
 
     def __init__(self, fact: str, remedy: str) -> None:

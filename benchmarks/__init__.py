@@ -1,0 +1,1 @@
+"""rota measured through its public API; run as ``python -m benchmarks NAME``."""

@@ -1,0 +1,185 @@
+"""Inserts that meet what exists: unique keys, given ids, repeated calls."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from rota.core.ids import new_id
+from rota.core.ports import Repository
+from rota.core.task import Ending, Inserted, Stored, TaskState
+from rota.testing.conformance.setting import ContractBase, NodeHandle, a_task, some_tasks
+
+
+class ConflictContract(ContractBase):
+    """At most one unfinished task per unique key, at most one task ever per id."""
+
+    @pytest.mark.parametrize("on_conflict", ["raise", "return"])
+    def test_a_taken_unique_key_is_answered_with_its_holder(
+        self, repository: Repository, on_conflict: str
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k"))
+        other = a_task(unique="k", on_conflict=on_conflict)
+        assert repository.insert([other]) == [Inserted(holder, False, Stored.SCHEDULED, True)]
+        assert repository.get(other.id) is None
+
+    def test_a_conflict_does_not_keep_its_neighbours_out(self, repository: Repository) -> None:
+        self.put(repository, a_task(unique="k"))
+        first, clash, last = a_task(), a_task(unique="k"), a_task(unique="free")
+        answers = repository.insert([first, clash, last])
+        assert [answer.created for answer in answers] == [True, False, True]
+        assert set(repository.states([first.id, clash.id, last.id])) == {first.id, last.id}
+
+    def test_of_two_alike_in_one_call_the_first_is_created(self, repository: Repository) -> None:
+        first, second = a_task(unique="k"), a_task(unique="k")
+        answers = repository.insert([first, second])
+        assert answers[0] == Inserted(first.id, True, Stored.SCHEDULED)
+        assert answers[1] == Inserted(first.id, False, Stored.SCHEDULED, True)
+
+    def test_a_working_holder_is_answered_as_working(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k"))
+        node.claim_only()
+        assert repository.insert([a_task(unique="k")]) == [
+            Inserted(holder, False, Stored.WORKING, True)
+        ]
+
+    def test_a_taken_id_is_answered_and_changes_nothing(self, repository: Repository) -> None:
+        task_id = self.put(repository, a_task(params='{"n":1}', given_id=True))
+        again = a_task(id=task_id, params='{"n":2}', given_id=True)
+        assert repository.insert([again]) == [Inserted(task_id, False, Stored.SCHEDULED)]
+        found = repository.get(task_id)
+        assert found is not None
+        assert found.params == {"n": 1}
+
+    @pytest.mark.parametrize("how", ["finished", "cancelled", "failed"])
+    def test_the_unique_key_is_free_once_its_task_has_ended(
+        self, repository: Repository, node: NodeHandle, how: str
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k"))
+        assert repository.find_key("k") == holder
+        if how == "cancelled":
+            repository.cancel(holder, "no")
+        else:
+            node.end(node.claim_only(), Ending.DONE if how == "finished" else Ending.FAILED)
+        assert repository.find_key("k") is None
+        assert repository.insert([a_task(unique="k")])[0].created
+
+    def test_a_task_that_is_tried_again_keeps_its_unique_key(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k"))
+        for kind in (Ending.RETRY, Ending.AGAIN, Ending.RELEASE):
+            node.end(node.claim_one(holder), kind, delay=60)
+            assert repository.find_key("k") == holder
+            assert not repository.insert([a_task(unique="k")])[0].created
+
+    def test_a_parked_task_keeps_its_unique_key(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k"))
+        node.end(node.claim_only(), Ending.PARK)
+        assert repository.insert([a_task(unique="k")]) == [
+            Inserted(holder, False, Stored.PARKED, True)
+        ]
+
+    def test_a_repeated_insert_recognises_its_own_tasks(self, repository: Repository) -> None:
+        tasks = [*some_tasks(3), a_task(unique="k")]
+        self.put(repository, *tasks)
+        answers = repository.insert(tasks, repeated=True)
+        assert answers == [Inserted(task.id, False, Stored.SCHEDULED) for task in tasks]
+        assert repository.counts().get("scheduled") == 4
+
+    def test_a_repeated_insert_that_had_not_committed_creates(self, repository: Repository) -> None:
+        tasks = [*some_tasks(3), a_task(unique="k")]
+        answers = repository.insert(tasks, repeated=True)
+        assert all(answer.created for answer in answers)
+
+    @pytest.mark.parametrize(
+        ("kind", "state"),
+        [
+            (Ending.DONE, Stored.DONE),
+            (Ending.FAILED, Stored.FAILED),
+            (Ending.CANCELLED, Stored.CANCELLED),
+        ],
+    )
+    def test_a_repeated_insert_after_the_task_has_ended_creates_nothing(
+        self, repository: Repository, node: NodeHandle, kind: Ending, state: Stored
+    ) -> None:
+        ended, fresh = a_task(unique="k"), a_task()
+        self.put(repository, ended)
+        node.end(node.claim_only(), kind)
+        answers = repository.insert([fresh, ended], repeated=True)
+        assert answers == [
+            Inserted(fresh.id, True, Stored.SCHEDULED),
+            Inserted(ended.id, False, state),
+        ]
+        assert [claimed.id for claimed in node.claim()] == [fresh.id]
+        assert repository.states([ended.id]) == {ended.id: state}
+        assert repository.find_key("k") is None
+
+    def test_a_given_id_is_looked_for_in_history_without_being_repeated(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        task = a_task(given_id=True)
+        self.put(repository, task)
+        node.end(node.claim_only(), payload='"first"')
+        assert repository.insert([task]) == [Inserted(task.id, False, Stored.DONE)]
+        assert node.claim() == []
+        found = repository.get(task.id)
+        assert found is not None
+        assert (found.state, found.result) == (TaskState.DONE, "first")
+
+    def test_replace_changes_the_waiting_task(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k", delay=3600))
+        at = repository.now() + timedelta(seconds=7200)
+        new = a_task(
+            unique="k",
+            on_conflict="replace",
+            at=at,
+            priority=9,
+            queue="other",
+            params='{"n":2}',
+            meta='{"m":2}',
+            expires_at=at + timedelta(seconds=5),
+        )
+        assert repository.insert([new]) == [Inserted(holder, False, Stored.SCHEDULED, True)]
+        found = repository.get(holder)
+        assert found is not None
+        assert (found.run_at, found.priority, found.queue) == (at, 9, "other")
+        assert (found.params, found.meta) == ({"n": 2}, {"m": 2})
+        assert found.expires_at == at + timedelta(seconds=5)
+        assert found.version == 2
+        assert repository.get(new.id) is None
+        assert node.claim_one(holder).params == '{"n":2}'
+
+    def test_replace_makes_a_task_due_earlier(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k", delay=3600))
+        repository.insert([a_task(unique="k", on_conflict="replace", delay=0)])
+        assert [claimed.id for claimed in node.claim()] == [holder]
+
+    def test_replace_leaves_a_working_task_alone(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k"))
+        claimed = node.claim_only()
+        new = a_task(unique="k", on_conflict="replace", priority=9, params='{"n":2}')
+        assert repository.insert([new]) == [Inserted(holder, False, Stored.WORKING, True)]
+        found = repository.get(holder)
+        assert found is not None
+        assert (found.priority, found.params) == (0, json.loads(claimed.params))
+        assert node.end(claimed) is Stored.DONE
+
+    def test_ids_and_keys_are_compared_exactly(self, repository: Repository) -> None:
+        keys = ["key", "KEY", "key ", "kéy", "ke\u0301y"]
+        answers = repository.insert([a_task(unique=key) for key in keys])
+        assert all(answer.created for answer in answers)
+        assert len({repository.find_key(key) for key in keys}) == len(keys)
+        assert repository.states([new_id()]) == {}
