@@ -193,9 +193,11 @@ class Sync:
 
     def claim_one(self, task_id: str) -> Claimed:
         """Take this very task, due or not, and run it here; blocks on the database."""
-        return self._claimed(
-            lambda node, batch: [self._repository.claim_one(node, batch, task_id)], 1
-        )[0]
+
+        def claim(node: int, batch: int) -> list[Claimed]:
+            return [self._repository.claim_one(node, batch, task_id)._replace(due_in=0.0)]
+
+        return self._claimed(claim, 1)[0]
 
     def _claimed(self, statement: Callable[[int, int], list[Claimed]], most: int) -> list[Claimed]:
         node = self._life.id
