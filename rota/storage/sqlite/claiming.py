@@ -1,0 +1,167 @@
+"""Take tasks for a node: the swap from waiting to working, and the lease."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rota.core.task import Claimed, Stored, Want
+from rota.errors import AlreadyClaimed, NodeDead, TaskNotFound, WrongState
+
+_COLUMNS = """t.id, t.work, t.queue, t.priority, t.attempt + 1, b.params, b.options, t.run_at,
+ t.expires_at, t.losses, b.meta, b.parent, b.recurring, b.fire_at"""
+
+# CROSS JOIN and INDEXED BY pin the plan: along the ready index, bodies by primary key.
+READY = f"""select {_COLUMNS}
+ from rota_task t indexed by rota_task_ready cross join rota_body b on b.id = t.id
+ where t.state = 0 and t.queue = ? and t.priority = ? and t.run_at >= ? and t.run_at <= ?
+ order by t.run_at, t.id limit ?"""
+PARKED = f"""select {_COLUMNS}
+ from rota_task t indexed by rota_task_parked cross join rota_body b on b.id = t.id
+ where t.state = 2 and t.work = :work and t.run_at <= :until and t.node is not :node
+ and t.queue not in (select queue from rota_queue where paused_at is not null)
+ order by t.priority desc, t.run_at limit :limit"""
+_ONE = f"""select {_COLUMNS}, t.state
+ from rota_task t cross join rota_body b on b.id = t.id where t.id = ?"""
+# No token: the row is waiting, and the writer alone with it since it was read.
+_TAKE = """update rota_task set state = 1, node = ?, batch = ?, attempt = attempt + 1
+ where id = ? and state <> 1"""
+_LEASE = "insert into rota_lease (node, batch, ids) values (?, ?, ?)"
+
+#: Before every instant rota can store.
+_EVER = -(2**63)
+
+
+def claim(
+    driver: sqlite3.Connection,
+    node: int,
+    batch: int,
+    wants: Sequence[Want],
+    *,
+    until: int,
+    now: int,
+) -> list[Claimed]:
+    """Take what is ready, then what is due by ``until``; nothing of a paused queue."""
+    _be_alive(driver, node)
+    held_back = _paused(driver)
+    wants = [want for want in wants if want.queue not in held_back]
+    rows: list[Any] = []
+    for want in wants:
+        since = _EVER if want.cursor is None else want.cursor
+        lane = (want.queue, want.priority, since, now, want.ready)
+        rows += driver.execute(READY, lane).fetchall()
+    for want in wants:
+        if want.ahead > 0:
+            lane = (want.queue, want.priority, now + 1, until, want.ahead)
+            rows += driver.execute(READY, lane).fetchall()
+    return _take(driver, node, batch, rows, now=now)
+
+
+def claim_parked(
+    driver: sqlite3.Connection,
+    node: int,
+    batch: int,
+    works: Iterable[str],
+    limit: int,
+    *,
+    until: int,
+    now: int,
+) -> list[Claimed]:
+    """Take parked tasks of these works, the most urgent first, but none this node parked."""
+    _be_alive(driver, node)
+    rows: list[Any] = []
+    for work in works:
+        found = driver.execute(PARKED, {"work": work, "until": until, "node": node, "limit": limit})
+        rows += found.fetchall()
+    rows.sort(key=lambda row: (-row[3], row[7], row[0]))
+    return _take(driver, node, batch, rows[:limit], now=now)
+
+
+def claim_one(
+    driver: sqlite3.Connection, node: int, batch: int, task_id: str, *, now: int
+) -> Claimed:
+    """Take this very task, due or not, parked or not, whatever its queue."""
+    _be_alive(driver, node)
+    row = driver.execute(_ONE, (task_id,)).fetchone()
+    if row is None:
+        raise _not_there(driver, task_id)
+    if row[-1] == Stored.WORKING:
+        raise AlreadyClaimed(task_id)
+    (claimed,) = _take(driver, node, batch, [row[:-1]], now=now, alone=True)
+    return claimed
+
+
+def _take(
+    driver: sqlite3.Connection,
+    node: int,
+    batch: int,
+    rows: Sequence[Any],
+    *,
+    now: int,
+    alone: bool = False,
+) -> list[Claimed]:
+    """Write the claim: lost tasks in leases of their own, the others in one."""
+    claimed, together, leases = [], [], []
+    own = batch
+    for row in rows:
+        mine = batch
+        if row[9] > 0 and not alone:
+            own += 1
+            mine = own
+            leases.append((node, mine, json.dumps([row[0]])))
+        else:
+            together.append(row[0])
+        claimed.append(_claimed(row, mine, now))
+    if together:
+        leases.append((node, batch, json.dumps(together)))
+    driver.executemany(_TAKE, [(node, one.batch, one.id) for one in claimed])
+    driver.executemany(_LEASE, leases)
+    return claimed
+
+
+def _claimed(row: Any, batch: int, now: int) -> Claimed:
+    expires_at = row[8]
+    return Claimed(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        batch,
+        row[5],
+        row[6],
+        (row[7] - now) / 1e6,
+        row[7],
+        None if expires_at is None else (expires_at - now) / 1e6,
+        row[9],
+        row[10],
+        row[11],
+        row[12],
+        row[13],
+    )
+
+
+def _be_alive(driver: sqlite3.Connection, node: int) -> None:
+    if driver.execute("select 1 from rota_node where id = ?", (node,)).fetchone() is None:
+        raise NodeDead(
+            f"node {node} was declared dead and its tasks were taken over; "
+            "join as a new incarnation"
+        )
+
+
+def _paused(driver: sqlite3.Connection) -> set[str]:
+    rows = driver.execute("select queue from rota_queue where paused_at is not null")
+    return {queue for (queue,) in rows}
+
+
+def _not_there(driver: sqlite3.Connection, task_id: str) -> TaskNotFound | WrongState:
+    row = driver.execute(
+        "select state from rota_done where id = ?1 union all "
+        "select state from rota_failed where id = ?1",
+        (task_id,),
+    ).fetchone()
+    if row is None:
+        return TaskNotFound(task_id)
+    return WrongState(task_id, str(Stored(row[0]).public), "only a waiting task can be claimed")

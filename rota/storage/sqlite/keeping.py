@@ -1,0 +1,106 @@
+"""What is done now and then for all nodes: expiry, whose turn a chore is, retention."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from rota.core.task import Stored
+
+EXPIRED = """select id, queue, work, priority, attempt, run_at
+ from rota_task indexed by rota_task_expires
+ where expires_at is not null and state <> 1 and expires_at <= ? order by expires_at limit ?"""
+_END = """insert or replace into rota_done
+ (id, state, queue, work, priority, attempt, run_at, finished_at, reason)
+ values (?, ?, ?, ?, ?, ?, ?, ?, 'expired')"""
+_COUNT = """insert into rota_tally (minute, queue, work, state, n, seconds)
+ values (?, ?, ?, ?, 1, 0)"""
+_TAKE_CHORE = """insert into rota_chore (name, next_at) values (:name, :next)
+ on conflict (name) do update set next_at = :next where next_at <= :now"""
+_FOLDED = """select minute, queue, work, state, sum(n), sum(seconds) from rota_tally
+ where minute < ? group by minute, queue, work, state having count(*) > 1 limit ?"""
+_MINUTE = 60_000_000
+
+
+def overdue(driver: sqlite3.Connection, now: int) -> bool:
+    """Whether anything that waits is past its expiry."""
+    return driver.execute(EXPIRED, (now, 1)).fetchone() is not None
+
+
+def expire(driver: sqlite3.Connection, limit: int, now: int) -> list[str]:
+    """Cancel waiting tasks past their expiry, the longest past first; their ids."""
+    rows = driver.execute(EXPIRED, (now, limit)).fetchall()
+    # No token: these rows wait, which WHERE says, and nobody holds them.
+    driver.executemany(
+        "delete from rota_task where id = ? and state <> 1", [(row[0],) for row in rows]
+    )
+    state = int(Stored.CANCELLED)
+    driver.executemany(_END, [(row[0], state, *row[1:], now) for row in rows])
+    minute = now - now % _MINUTE
+    driver.executemany(_COUNT, [(minute, row[1], row[2], state) for row in rows])
+    return [row[0] for row in rows]
+
+
+def chore_due(driver: sqlite3.Connection, name: str, now: int) -> bool:
+    """Whether nobody has done the chore lately."""
+    row = driver.execute("select next_at from rota_chore where name = ?", (name,)).fetchone()
+    return row is None or row[0] <= now
+
+
+def take_chore(driver: sqlite3.Connection, name: str, every: float, now: int) -> bool:
+    """Take the chore unless somebody else did within ``every`` seconds."""
+    values = {"name": name, "next": now + round(every * 1e6), "now": now}
+    return driver.execute(_TAKE_CHORE, values).rowcount > 0
+
+
+def forget_tasks(driver: sqlite3.Connection, table: str, before: int, limit: int) -> int:
+    """Remove tasks that finished before this, with bodies and attempts; how many."""
+    rows = driver.execute(
+        f"select id from {table} where finished_at < ? order by finished_at limit ?",
+        (before, limit),
+    ).fetchall()
+    ids = json.dumps([row[0] for row in rows])
+    for each in ("rota_attempt", "rota_body", table):
+        driver.execute(f"delete from {each} where id in (select value from json_each(?))", (ids,))
+    return len(rows)
+
+
+def forget_attempts(driver: sqlite3.Connection, before: int, limit: int) -> int:
+    """Remove old attempts of tasks that go on; how many."""
+    return driver.execute(
+        "delete from rota_attempt where rowid in"
+        " (select rowid from rota_attempt where finished_at < ? order by finished_at limit ?)",
+        (before, limit),
+    ).rowcount
+
+
+def forget_counts(driver: sqlite3.Connection, before: int, limit: int) -> int:
+    """Remove old counts; how many rows."""
+    return driver.execute(
+        "delete from rota_tally where rowid in"
+        " (select rowid from rota_tally where minute < ? order by minute limit ?)",
+        (before, limit),
+    ).rowcount
+
+
+def forget_decisions(driver: sqlite3.Connection, before: int, limit: int) -> int:
+    """Remove old decisions about fire times; how many."""
+    return driver.execute(
+        "delete from rota_decision where (recurring, fire_at, decision) in"
+        " (select recurring, fire_at, decision from rota_decision where decided_at < ? limit ?)",
+        (before, limit),
+    ).rowcount
+
+
+def fold_counts(driver: sqlite3.Connection, before: int, limit: int) -> int:
+    """Make one row of each (minute, queue, work, state) that has several; how many."""
+    rows = driver.execute(_FOLDED, (before, limit)).fetchall()
+    driver.executemany(
+        "delete from rota_tally where minute = ? and queue = ? and work = ? and state = ?",
+        [row[:4] for row in rows],
+    )
+    driver.executemany(
+        "insert into rota_tally (minute, queue, work, state, n, seconds) values (?, ?, ?, ?, ?, ?)",
+        rows,
+    )
+    return len(rows)

@@ -1,0 +1,183 @@
+"""Nodes and their leases: join, beat, leave, bury; and take back what the dead held."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from rota.core.options import decode_options
+from rota.core.task import Membership, Rescued, Stored
+from rota.storage.sqlite.ending import (
+    Back,
+    Ended,
+    Held,
+    Passed,
+    held_tasks,
+    put_back,
+    remove_tasks,
+    write_attempts,
+    write_history,
+)
+
+_JOIN = """insert or replace into rota_node
+ (id, name, host, pid, started_at, lease_seconds, lease_until) values (?, ?, ?, ?, ?, ?, ?)"""
+_ORPHANS = """select l.node, l.batch, l.ids from rota_lease l
+ where (l.deadline is null and not exists (select 1 from rota_node n where n.id = l.node))
+ or l.deadline < ? limit ?"""
+_OPTIONS = """select b.id, b.options
+ from json_each(?) j cross join rota_body b on b.id = j.value"""
+_DROP_LEASE = "delete from rota_lease where node = ? and batch = ?"
+
+
+class Neighbour(NamedTuple):
+    """Another node, as a witness looks at it."""
+
+    id: int
+    host: str
+    lease_until: int
+
+
+class _Saved(NamedTuple):
+    """One lease's tasks, sorted by what becomes of them."""
+
+    ended: list[Ended]
+    back: list[Back]
+    lost: list[Passed]
+
+
+def join(driver: sqlite3.Connection, member: Membership, now: int) -> None:
+    """Enter the incarnation; saying it twice is fine, its id is its own."""
+    until = now + round(member.lease * 1e6)
+    driver.execute(
+        _JOIN, (member.id, member.name, member.host, member.pid, now, member.lease, until)
+    )
+
+
+def beat(driver: sqlite3.Connection, node: int, lease: float, now: int) -> bool:
+    """Extend the lease; False when the row is gone."""
+    changed = driver.execute(
+        "update rota_node set lease_until = ?, lease_seconds = ? where id = ?",
+        (now + round(lease * 1e6), lease, node),
+    )
+    return changed.rowcount > 0
+
+
+def leave(driver: sqlite3.Connection, node: int) -> None:
+    """Remove the row; leases that are left are found by `rescue`."""
+    driver.execute("delete from rota_node where id = ?", (node,))
+
+
+def neighbours(driver: sqlite3.Connection, node: int) -> tuple[str | None, list[Neighbour]]:
+    """The asking node's host, None if it has no row, and all other nodes."""
+    rows = [
+        Neighbour(*row) for row in driver.execute("select id, host, lease_until from rota_node")
+    ]
+    host = next((row.host for row in rows if row.id == node), None)
+    return host, [row for row in rows if row.id != node]
+
+
+def bury(
+    driver: sqlite3.Connection, proven: Iterable[int], over: Iterable[int], now: int
+) -> list[int]:
+    """Remove nodes proven dead, and those whose lease is still over; the ones removed."""
+    late = "delete from rota_node where id = ? and lease_until < ?"
+    dead = [
+        node
+        for node in proven
+        if driver.execute("delete from rota_node where id = ?", (node,)).rowcount
+    ]
+    return dead + [node for node in over if driver.execute(late, (node, now)).rowcount]
+
+
+def orphans(driver: sqlite3.Connection, limit: int, now: int) -> list[tuple[int, int, str]]:
+    """Leases whose node is gone, or whose own deadline has passed: (node, batch, ids)."""
+    return driver.execute(_ORPHANS, (now, limit)).fetchall()
+
+
+def rescue(driver: sqlite3.Connection, limit: int, now: int) -> list[Rescued]:
+    """Make claimable what orphaned leases still hold, and remove the leases."""
+    rescued: list[Rescued] = []
+    for node, batch, ids in orphans(driver, limit, now):
+        members = json.loads(ids)
+        tasks = _still_held(driver, node, batch, members)
+        most = _most_rescues(driver, members)
+        saved = _sort(node, tasks, now, most=most, alone=len(members) == 1)
+        remove_tasks(driver, node, [one.task for one in saved.ended])
+        put_back(driver, node, saved.back)
+        write_history(driver, saved.ended, now)
+        write_attempts(driver, saved.lost, now)
+        driver.execute(_DROP_LEASE, (node, batch))
+        rescued += _told(node, saved)
+    return rescued
+
+
+def held(driver: sqlite3.Connection, node: int) -> list[tuple[int, list[str]]]:
+    """The node's leases: (batch, ids)."""
+    rows = driver.execute(
+        "select batch, ids from rota_lease where node = ? order by batch", (node,)
+    )
+    return [(batch, json.loads(ids)) for batch, ids in rows]
+
+
+def drop_lease(driver: sqlite3.Connection, node: int, batch: int, now: int) -> int:
+    """Release what is left in the lease, without cost; how many tasks that were."""
+    row = driver.execute(
+        "select ids from rota_lease where node = ? and batch = ?", (node, batch)
+    ).fetchone()
+    if row is None:
+        return 0
+    tasks = _still_held(driver, node, batch, json.loads(row[0]))
+    stopped = [
+        Ended(task, Stored.CANCELLED, None, task.cancel_reason)
+        for task in tasks
+        if task.cancel_reason is not None
+    ]
+    back = [
+        Back(task, max(task.run_at, now), task.attempt - 1, task.losses)
+        for task in tasks
+        if task.cancel_reason is None
+    ]
+    remove_tasks(driver, node, [one.task for one in stopped])
+    write_history(driver, stopped, now)
+    put_back(driver, node, back)
+    driver.execute(_DROP_LEASE, (node, batch))
+    return len(tasks)
+
+
+def _still_held(
+    driver: sqlite3.Connection, node: int, batch: int, members: list[str]
+) -> list[Held]:
+    """The lease's list may be stale; only rows that still say so count."""
+    return [task for task in held_tasks(driver, node, members) if task.batch == batch]
+
+
+def _most_rescues(driver: sqlite3.Connection, ids: list[str]) -> dict[str, int | None]:
+    rows = driver.execute(_OPTIONS, (json.dumps(ids),))
+    return {task_id: decode_options(options).max_rescues for task_id, options in rows}
+
+
+def _sort(
+    node: int, tasks: list[Held], now: int, *, most: dict[str, int | None], alone: bool
+) -> _Saved:
+    saved = _Saved([], [], [Passed(task, "lost", node, "lost") for task in tasks])
+    for task in tasks:
+        losses = task.losses + 1 if alone else max(task.losses, 1)
+        limit = most.get(task.id)
+        if task.cancel_reason is not None:
+            saved.ended.append(Ended(task, Stored.CANCELLED, None, task.cancel_reason))
+        elif limit is not None and losses - 1 >= limit:
+            saved.ended.append(Ended(task, Stored.FAILED, None, "lost"))
+        else:
+            saved.back.append(Back(task, max(task.run_at, now), task.attempt - 1, losses))
+    return saved
+
+
+def _told(node: int, saved: _Saved) -> list[Rescued]:
+    failed = {one.task.id for one in saved.ended if one.state is Stored.FAILED}
+    tasks = [one.task for one in saved.lost]
+    return [
+        Rescued(task.id, task.work, task.queue, task.priority, node, task.id in failed)
+        for task in tasks
+    ]

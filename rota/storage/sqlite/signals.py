@@ -1,0 +1,90 @@
+"""Notice that another node wrote: the database's version number, polled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rota.core.clock import Clock
+from rota.core.task import Lane
+
+#: Seconds between two looks: soon after something was heard, and when nothing is.
+BUSY, IDLE = 0.02, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class SomethingWritten:
+    """What SQLite can tell of another's commit: that there was one."""
+
+    lanes: Sequence[Lane] = ()
+    tasks: Sequence[str] = ()
+    everything: bool = True
+
+
+class VersionSignals:
+    """One node's ears; nobody needs to announce, since every commit can be noticed.
+
+    ``version`` changes with every commit of another connection. Nodes that share one
+    repository object share its connection, so ``announce`` tells those.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: Callable[[], int],
+        clock: Clock,
+        tell: Callable[[VersionSignals], None],
+        forget: Callable[[VersionSignals], None],
+    ) -> None:
+        self._version = version
+        self._clock = clock
+        self._tell = tell
+        self._forget = forget
+        self._seen = version()
+        self._woken = threading.Event()
+        self._told = False
+
+    def announce(self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = ()) -> None:
+        """Wake the nodes that share this repository object; the others see the commit."""
+        if lanes or tasks:
+            self._tell(self)
+
+    def hear(self) -> None:
+        """Be told by a neighbour in the same repository object."""
+        self._told = True
+        self._woken.set()
+
+    def wait(self, timeout: float) -> SomethingWritten | None:
+        """Block until another node wrote, `interrupt` (None) or the timeout (None).
+
+        The pause between two looks is real time, the timeout the clock's.
+        """
+        until = self._clock.monotonic() + timeout
+        pause = BUSY
+        while True:
+            if self._heard():
+                return SomethingWritten()
+            left = until - self._clock.monotonic()
+            if self._woken.is_set() or left <= 0:
+                self._woken.clear()
+                return SomethingWritten() if self._heard() else None
+            self._woken.wait(min(pause, left))
+            pause = min(IDLE, pause * 1.1)
+
+    def interrupt(self) -> None:
+        """End the wait, or the next one."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """End the wait and hear no more."""
+        self._forget(self)
+        self._woken.set()
+
+    def _heard(self) -> bool:
+        version = self._version()
+        changed, self._seen = version != self._seen, version
+        told, self._told = self._told, False
+        if told:
+            self._woken.clear()
+        return changed or told

@@ -1,0 +1,1 @@
+"""The cold verbs as portable statements, the same on SQLite and PostgreSQL."""

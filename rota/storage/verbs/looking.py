@@ -1,0 +1,283 @@
+"""Look at tasks, wherever they are: waiting, working or in history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    Text,
+    cast,
+    func,
+    literal_column,
+    select,
+)
+
+from rota.core.codec import load
+from rota.core.options import decode_options
+from rota.core.task import Attempt, CancelNotice, NodeView, Stored, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from rota.storage.tables import Now, Tables
+
+#: Ids in one IN list; far below every database's limit on parameters.
+_CHUNK = 500
+#: Waiting tasks are counted exactly up to this; one more means "more than".
+COUNT_LIMIT = 10_000
+
+
+def get(conn: Connection, tables: Tables, task_id: str) -> Task | None:
+    """The task from its row or, finished, from history.
+
+    The row is looked for first: a task that finishes in between is then found in history.
+    """
+    row = conn.execute(_unfinished(tables).where(tables.task.c.id == task_id)).first()
+    if row is not None:
+        return _waiting(row)
+    for history in (tables.done, tables.failed):
+        row = conn.execute(_finished(tables, history).where(history.c.id == task_id)).first()
+        if row is not None:
+            return _ended(row)
+    return None
+
+
+def states(conn: Connection, tables: Tables, task_ids: Sequence[str]) -> dict[str, Stored]:
+    """The stored state of each id that exists."""
+    found: dict[str, Stored] = {}
+    for source in (tables.task, tables.done, tables.failed):
+        missing = [task_id for task_id in task_ids if task_id not in found]
+        for chunk in _chunks(missing):
+            rows = conn.execute(select(source.c.id, source.c.state).where(source.c.id.in_(chunk)))
+            found.update((row.id, Stored(row.state)) for row in rows)
+    return found
+
+
+def finished_state(conn: Connection, tables: Tables, task_id: str) -> Stored | None:
+    """The final state history shows for this id."""
+    for history in (tables.done, tables.failed):
+        state = conn.execute(select(history.c.state).where(history.c.id == task_id)).scalar()
+        if state is not None:
+            return Stored(state)
+    return None
+
+
+def attempts(conn: Connection, tables: Tables, task_id: str) -> list[Attempt]:
+    """The attempts that ended, oldest first; the outcome that finished the task is the last."""
+    ended = tables.attempt
+    rows = conn.execute(
+        select(ended)
+        .where(ended.c.id == task_id)
+        .order_by(ended.c.finished_at, ended.c.attempt, ended.c.batch)
+    )
+    result = [
+        Attempt(
+            task_id=row.id,
+            attempt=row.attempt,
+            outcome=row.outcome,
+            node=row.node,
+            batch=row.batch,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            reason=row.reason,
+            error=load(row.error),
+        )
+        for row in rows
+    ]
+    for history in (tables.done, tables.failed):
+        # Without a node it ended while it waited: that was no attempt.
+        query = select(history).where(history.c.id == task_id, history.c.node.is_not(None))
+        result += [_last_attempt(row) for row in conn.execute(query)]
+    return result
+
+
+def find_key(conn: Connection, tables: Tables, unique: str) -> str | None:
+    """The unfinished task with this unique key."""
+    task = tables.task
+    found: str | None = conn.execute(select(task.c.id).where(task.c.unique_key == unique)).scalar()
+    return found
+
+
+def strangers(
+    conn: Connection, tables: Tables, works: Collection[str], limit: int
+) -> list[tuple[str, str]]:
+    """Parked tasks (id, work) whose work is none of these.
+
+    From one parked work to the next, so that many parked tasks of known works cost nothing.
+    """
+    task, known = tables.task, set(works)
+    parked = task.c.state == _literal(Stored.PARKED)
+    found: list[tuple[str, str]] = []
+    work: str | None = ""
+    while len(found) < limit:
+        work = conn.execute(
+            select(func.min(task.c.work)).where(parked, task.c.work > work)
+        ).scalar()
+        if work is None:
+            break
+        if work not in known:
+            rows = select(task.c.id).where(parked, task.c.work == work).limit(limit - len(found))
+            found += [(row.id, work) for row in conn.execute(rows)]
+    return found
+
+
+def counts(conn: Connection, tables: Tables) -> dict[str, int]:
+    """Unfinished tasks by status; what waits is counted up to ``COUNT_LIMIT`` + 1."""
+    return {
+        "scheduled": _count_waiting(conn, tables, Stored.SCHEDULED),
+        "working": _count_working(conn, tables),
+        "parked": _count_waiting(conn, tables, Stored.PARKED),
+    }
+
+
+def nodes(conn: Connection, tables: Tables, now: Now) -> list[NodeView]:
+    """All incarnations with what is left of their leases by the database's clock."""
+    node = tables.node
+    rows = conn.execute(select(node, now(0.0).label("now")).order_by(node.c.started_at, node.c.id))
+    return [
+        NodeView(
+            id=row.id,
+            name=row.name,
+            host=row.host,
+            pid=row.pid,
+            lease=row.lease_seconds,
+            lease_left=(row.lease_until - row.now).total_seconds(),
+        )
+        for row in rows
+    ]
+
+
+def cancels(conn: Connection, tables: Tables, node: int) -> list[CancelNotice]:
+    """Running tasks of this node that carry a cancel reason."""
+    task = tables.task
+    rows = conn.execute(
+        select(task.c.id, task.c.batch, task.c.cancel_reason)
+        .where(task.c.node == node, task.c.cancel_reason.is_not(None))
+        .where(task.c.state == Stored.WORKING.value)
+        .order_by(task.c.id)
+    )
+    return [CancelNotice(id=row.id, batch=row.batch, reason=row.cancel_reason) for row in rows]
+
+
+def _count_waiting(conn: Connection, tables: Tables, state: Stored) -> int:
+    task = tables.task
+    # The literal, not a parameter: only then does SQLite see that the partial index fits.
+    some = select(task.c.id).where(task.c.state == _literal(state)).limit(COUNT_LIMIT + 1)
+    return conn.execute(select(func.count()).select_from(some.subquery())).scalar_one()
+
+
+def _count_working(conn: Connection, tables: Tables) -> int:
+    """Counted through the leases, since no index leads to what works."""
+    task, lease = tables.task, tables.lease
+    if conn.dialect.name == "postgresql":
+        each = func.unnest(lease.c.ids).table_valued("value", name="held").render_derived()
+    else:
+        each = func.json_each(lease.c.ids).table_valued("value", name="held")
+    query = (
+        select(func.count())
+        .select_from(lease)
+        .join(each, _literal(1) == _literal(1))
+        .join(task, task.c.id == each.c.value)
+        .where(task.c.node == lease.c.node, task.c.batch == lease.c.batch)
+        .where(task.c.state == Stored.WORKING.value)
+    )
+    return conn.execute(query).scalar_one()
+
+
+def _literal(value: int) -> ColumnElement[int]:
+    return literal_column(str(int(value)))
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+
+
+def _body_columns(body: Table) -> list[ColumnElement[Any]]:
+    return [
+        body.c.params,
+        body.c.options,
+        cast(body.c.meta, Text).label("meta"),
+        body.c.created_at,
+        body.c.due_at,
+        body.c.parent,
+        body.c.recurring,
+        body.c.fire_at,
+    ]
+
+
+def _unfinished(tables: Tables) -> Select[Any]:
+    task, body = tables.task, tables.body
+    return select(task, *_body_columns(body)).join(body, body.c.id == task.c.id)
+
+
+def _finished(tables: Tables, history: Table) -> Select[Any]:
+    body = tables.body
+    return select(history, body.c.version, *_body_columns(body)).join(
+        body, body.c.id == history.c.id
+    )
+
+
+def _asked(row: Row[Any]) -> dict[str, Any]:
+    """What the body and both kinds of row have in common."""
+    return {
+        "id": row.id,
+        "work": row.work,
+        "params": load(row.params),
+        "state": Stored(row.state).public,
+        "queue": row.queue,
+        "priority": row.priority,
+        "run_at": row.run_at,
+        "due_at": row.due_at,
+        "created_at": row.created_at,
+        "attempt": row.attempt,
+        "max_attempts": decode_options(row.options).max_attempts,
+        "version": row.version,
+        "node": row.node,
+        "batch": row.batch,
+        "meta": load(row.meta),
+        "parent": row.parent,
+        "recurring": row.recurring,
+        "fire_at": row.fire_at,
+    }
+
+
+def _waiting(row: Row[Any]) -> Task:
+    return Task(
+        **_asked(row),
+        expires_at=row.expires_at,
+        losses=row.losses,
+        parked=row.state == Stored.PARKED,
+        unique=row.unique_key,
+        cancel_reason=row.cancel_reason,
+    )
+
+
+def _ended(row: Row[Any]) -> Task:
+    done = row.state == Stored.DONE
+    return Task(
+        **_asked(row),
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        result=load(row.payload) if done else None,
+        error=None if done else load(row.payload),
+        reason=row.reason,
+    )
+
+
+def _last_attempt(row: Row[Any]) -> Attempt:
+    return Attempt(
+        task_id=row.id,
+        attempt=row.attempt,
+        outcome=str(Stored(row.state).public),
+        node=row.node,
+        batch=row.batch,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        reason=row.reason,
+        error=None if row.state == Stored.DONE else load(row.payload),
+    )

@@ -1,0 +1,209 @@
+"""Every statement a repository runs goes through an index, never through a table that grows."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from rota.core.task import Ending, Want
+from rota.storage.sqlite import SQLiteRepository, agenda, claiming, connections, ending, keeping
+from rota.storage.verbs import looking
+from rota.testing.clock import FakeClock
+from rota.testing.conformance.recurring import a_definition, a_tick
+from rota.testing.conformance.setting import NodeHandle, a_task, ids, some_tasks
+
+GROWING = {"rota_task", "rota_body", "rota_done", "rota_failed", "rota_attempt"}
+ALIAS = re.compile(r"\b(rota_\w+)(?: as)? ([a-z])\b")
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Fills with all that is executed, parameters still as they were written."""
+    seen: set[str] = set()
+    plain = connections.Connections._connect
+
+    def traced(self: connections.Connections) -> sqlite3.Connection:
+        connection = plain(self)
+        connection.set_trace_callback(seen.add)
+        return connection
+
+    monkeypatch.setattr(connections.Connections, "_connect", traced)
+    return seen
+
+
+@pytest.fixture
+def repository(tmp_path: Path, statements: set[str]) -> Iterator[SQLiteRepository]:
+    made = SQLiteRepository(tmp_path / "a.db", clock=FakeClock(), synchronous="OFF")
+    made.open()
+    statements.clear()
+    yield made
+    made.close()
+
+
+def plan(path: Path, statement: str, parameters: object = ()) -> list[str]:
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute(f"explain query plan {statement}", parameters).fetchall()  # type: ignore[arg-type]
+    connection.close()
+    return [row[3] for row in rows]
+
+
+def scans(path: Path, statement: str) -> list[str]:
+    """The plan's lines that walk through a growing table."""
+    aliases = {alias: table for table, alias in ALIAS.findall(statement)}
+    lines = [line.split() for line in plan(path, statement)]
+    return [
+        " ".join(line)
+        for line in lines
+        if line[0] == "SCAN" and aliases.get(line[1], line[1]) in GROWING
+    ]
+
+
+def live(repository: SQLiteRepository, clock: FakeClock) -> None:
+    """A whole life, in which every verb runs at least once."""
+    repository.insert(some_tasks(50))
+    keyed = [a_task(unique="k", expires_in=500), a_task(given_id=True)]
+    for _ in range(2):
+        repository.insert(keyed)
+    repository.insert([a_task(unique="k", on_conflict="replace", expires_in=500)])
+    repository.insert(keyed, repeated=True)
+    first, second = NodeHandle(repository), NodeHandle(repository)
+    repository.agenda(None)
+    repository.agenda(["default", "other"])
+    taken = first.claim_wants([Want("default", 0, 20, 5)], look_ahead=60)
+    repository.cancel(taken[0].id, "stop")
+    repository.cancels(first.id)
+    finishes = [
+        ending_of._replace(params='{"n":2}', end_recurring=True)
+        for ending_of in (
+            _finish(claimed, kind) for claimed, kind in zip(taken, list(Ending) * 2, strict=False)
+        )
+    ]
+    first.finish(*finishes)
+    first.finish(*finishes, repeated=True)
+    first.claim_parked("demo", limit=1)
+    repository.strangers(["x"], 5)
+    waiting = repository.insert([a_task(delay=900)])[0].id
+    repository.update(waiting, {"at": repository.now() + timedelta(hours=1), "queue": "q"}, 1)
+    repository.cancel(waiting, "no")
+    second.claim_one(repository.insert([a_task(delay=900)])[0].id)
+    second.claim(2)
+    repository.held(second.id)
+    repository.drop_lease(second.id, repository.held(second.id)[0][0])
+    for task_id in (waiting, taken[2].id, taken[9].id):
+        repository.get(task_id)
+        repository.attempts(task_id)
+    repository.states(ids(taken))
+    repository.find_key("k")
+    repository.nodes()
+    repository.put_recurring(a_definition(repository.now()))
+    repository.fire([a_tick(repository.now())])
+    repository.due_recurring(60, 10)
+    repository.decisions("nightly", 10)
+    clock.advance(1000)
+    first.beat()
+    repository.bury(first.id, trusted=True)
+    repository.rescue(100)
+    repository.expire(100)
+    repository.take_chore("tidy", 60)
+    clock.advance(40 * 86_400)
+    repository.tidy()
+    repository.pause_queue("default", "x")
+    repository.paused_queues()
+    repository.resume_queue("default")
+
+
+def _finish(claimed: object, kind: Ending) -> object:
+    from rota.testing.conformance.setting import ending as outcome_of
+
+    return outcome_of(claimed, kind)  # type: ignore[arg-type]
+
+
+def test_no_verb_scans_a_table_that_grows(
+    repository: SQLiteRepository, statements: set[str], tmp_path: Path
+) -> None:
+    live(repository, repository._clock)  # type: ignore[arg-type]
+    explained = {
+        statement: scans(tmp_path / "a.db", statement)
+        for statement in sorted(statements)
+        if statement.lstrip().lower().startswith(("select", "with", "update", "delete"))
+    }
+    assert len(explained) > 60
+    assert {statement: found for statement, found in explained.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select id from rota_task where work = 'x'",
+        "update rota_task set losses = 0 where cancel_reason = 'x'",
+        "select b.id from rota_lease l join rota_body b on b.params = l.ids",
+    ],
+)
+def test_this_guard_sees_a_scan(
+    repository: SQLiteRepository, tmp_path: Path, statement: str
+) -> None:
+    assert len(scans(tmp_path / "a.db", statement)) == 1
+
+
+def test_counting_stops_at_its_limit(
+    repository: SQLiteRepository, statements: set[str], tmp_path: Path
+) -> None:
+    repository.counts()
+    counted = [one for one in statements if "count(" in one and "rota_lease" not in one]
+    assert len(counted) == 2
+    for statement in counted:
+        assert f"LIMIT {looking.COUNT_LIMIT + 1}" in statement
+        assert all("INDEX" in line for line in scans(tmp_path / "a.db", statement))
+
+
+LANE = ("default", 0, 0, 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters", "index"),
+    [
+        (
+            claiming.READY,
+            LANE,
+            "rota_task_ready (queue=? AND priority=? AND run_at>? AND run_at<?)",
+        ),
+        (
+            claiming.PARKED,
+            {"work": "demo", "until": 1, "node": 1, "limit": 1},
+            "rota_task_parked (work=?)",
+        ),
+        (agenda.EVERY_LANE, (), "rota_task_ready (queue>?)"),
+        (agenda.NAMED_LANES, {"queues": "[]"}, "rota_task_ready (queue=? AND priority<?)"),
+        (ending.HELD, ("[]", 1), "PRIMARY KEY (id=?)"),
+        (ending.REMOVE, ("x", 1, 1), "PRIMARY KEY (id=?)"),
+        (keeping.EXPIRED, (1, 1), "rota_task_expires (expires_at>? AND expires_at<?)"),
+    ],
+)
+def test_hot_statements_use_their_index(
+    repository: SQLiteRepository,
+    tmp_path: Path,
+    statement: str,
+    parameters: object,
+    index: str,
+) -> None:
+    lines = plan(tmp_path / "a.db", statement, parameters)
+    assert any(line.startswith("SEARCH") and index in line for line in lines), lines
+    assert not any(line.startswith("SCAN t") for line in lines), lines
+
+
+@pytest.mark.parametrize("statement", [claiming.READY, claiming.PARKED, keeping.EXPIRED])
+def test_hot_statements_sort_no_backlog(
+    repository: SQLiteRepository, tmp_path: Path, statement: str
+) -> None:
+    parameters: object = LANE
+    if statement is claiming.PARKED:
+        parameters = {"work": "demo", "until": 1, "node": 1, "limit": 1}
+    elif statement is keeping.EXPIRED:
+        parameters = (1, 1)
+    lines = plan(tmp_path / "a.db", statement, parameters)
+    assert not any("TEMP B-TREE" in line for line in lines), lines
