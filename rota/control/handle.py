@@ -26,9 +26,9 @@ class TaskHandle(Generic[R]):
     def __init__(
         self, task_id: str, *, verbs: TaskVerbs, created: bool = True, state_met: str = "scheduled"
     ) -> None:
-        self.id = task_id
-        self.created = created
-        self.state_met = state_met  #: the state an existing task was met in
+        self.id: str = task_id
+        self.created: bool = created
+        self.state_met: str = state_met  #: the state an existing task was met in
         self._verbs = verbs
 
     def __repr__(self) -> str:

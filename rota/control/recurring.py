@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -62,10 +63,10 @@ class RecurringVerbs:
         if not await self._offload.run(self._repository.remove_recurring, recurring_id):
             raise RecurringNotFound(recurring_id)
 
-    async def list(self) -> list[Definition]:
+    async def list(self) -> builtins.list[Definition]:
         """All definitions, by id."""
         return await self._offload.run(self._repository.list_recurring)
 
-    async def decisions(self, recurring_id: str, limit: int = 100) -> list[Decision]:
+    async def decisions(self, recurring_id: str, limit: int = 100) -> builtins.list[Decision]:
         """The newest decisions first."""
         return await self._offload.run(self._repository.decisions, recurring_id, limit)

@@ -35,7 +35,7 @@ class _Facts:
         self._deadline: float | None = None
         self._stop: str | None = None
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
-        self.token = token
+        self.token: Token = token
 
     @property
     def task_id(self) -> str:
