@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from rota.core.clock import Clock
 from rota.core.holdings import Holdings
@@ -14,18 +14,22 @@ from rota.storage.nodelife import NodeLife
 
 log = logging.getLogger("rota.sync")
 
-LOOK_FOR_DEAD = 1.0
+LOOK_FOR_DEAD = 0.7
 RESCUE_LEASES = 100
 EXPIRE = 2.5
 RECONCILE = 10.0
 TIDY = 900.0
 EXPIRE_LIMIT = 1_000
+#: A chore that failed is tried again after so many seconds; claims go on meanwhile.
+AFTER_ERROR = 1.0
+TIDY_AFTER_ERROR = 60.0
 
 
 class Chores:
     """Runs each chore at its interval, jittered; there is no leader, every node does them.
 
-    Called by the claimer's thread between claims.
+    Called by the claimer's thread between claims. ``writing`` are the batches whose
+    outcomes are on their way into the database.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Chores:
         clock: Clock,
         on_rescued: Callable[[list[Rescued]], object],
         on_expired: Callable[[list[str]], object] = lambda _: None,
+        writing: Callable[[], Collection[int]] = tuple,
         rng: random.Random | None = None,
     ) -> None:
         self._repository = repository
@@ -45,6 +50,7 @@ class Chores:
         self._clock = clock
         self._on_rescued = on_rescued
         self._on_expired = on_expired
+        self._writing = writing
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         now = clock.monotonic()
         self._next = {
@@ -54,11 +60,17 @@ class Chores:
             self.tidy: now + self._jittered(60.0),
         }
         self._orphans_at = now
+        self._strange: set[tuple[int, int]] = set()
 
     def step(self) -> float:
-        """Do what is due; seconds until the next chore."""
+        """Do what is due; seconds until the next chore.
+
+        A chore that raises ends this pass, but does not stand before the next one's claims.
+        """
         for chore, when in list(self._next.items()):
             if self._clock.monotonic() >= when:
+                again = TIDY_AFTER_ERROR if chore == self.tidy else AFTER_ERROR
+                self._next[chore] = self._clock.monotonic() + again
                 interval = chore()
                 self._next[chore] = self._clock.monotonic() + self._jittered(interval)
         return max(0.0, min(self._next.values()) - self._clock.monotonic())
@@ -74,8 +86,9 @@ class Chores:
             log.warning("node %d is dead; its tasks are taken back", node)
         now = self._clock.monotonic()
         if dead or now >= self._orphans_at:
-            self._orphans_at = now + 5.0
+            self._orphans_at = now  # until it has succeeded
             self.rescue()
+            self._orphans_at = now + 5.0
         return LOOK_FOR_DEAD
 
     def rescue(self) -> list[Rescued]:
@@ -97,14 +110,24 @@ class Chores:
         return 0.0 if len(expired) == EXPIRE_LIMIT else EXPIRE
 
     def reconcile(self) -> float:
-        """Release leases in our name that we do not know: their claim's answer was lost."""
+        """Release leases in our name that we do not know: their claim's answer was lost.
+
+        Only what was not known a second ago either, since a claim in another thread may be
+        about to arrive, and what has no outcome on its way.
+        """
         node = self._life.id
-        for batch, ids in self._repository.held(node):
-            if not self._holdings.knows(batch):
-                released = self._repository.drop_lease(node, batch)
-                if released:
-                    log.warning("released %d of %d tasks of an unknown claim", released, len(ids))
-        return RECONCILE
+        strange = {
+            (node, batch): len(ids)
+            for batch, ids in self._repository.held(node)
+            if not self._holdings.knows(batch)
+        }
+        writing = self._writing()
+        for key in self._strange & strange.keys():
+            if key[1] not in writing and (released := self._repository.drop_lease(*key)):
+                log.warning("released %d of %d tasks of an unknown claim", released, strange[key])
+        fresh = strange.keys() - self._strange
+        self._strange = set(strange)
+        return 1.0 if fresh else RECONCILE
 
     def tidy(self) -> float:
         """History's house-keeping, by one node at a time."""

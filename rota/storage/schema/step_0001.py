@@ -62,7 +62,8 @@ create table {s}rota_node (
   pid integer not null,
   started_at timestamptz not null,
   lease_seconds double precision not null,
-  lease_until timestamptz not null
+  lease_until timestamptz not null,
+  session_lock boolean not null default false
 ) with (fillfactor = 50);
 
 create table {s}rota_done (

@@ -1,0 +1,212 @@
+"""Take tasks to run: the claims, and the agenda that says where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rota.core.task import Claimed, Lane, Stored, Want
+from rota.errors import AlreadyClaimed, NodeDead, TaskNotFound, WrongState
+from rota.storage.postgres.arrays import uuids
+from rota.storage.postgres.connections import Session
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_NODE = "n as (select id from {s}rota_node where id = %(node)s for key share)"
+# Through an array of row addresses: joined to a subquery the planner may re-run it,
+# claiming more than wanted, or hash-join the whole table.
+_READY = """p as (select array(
+  select x.tid
+  from (select * from unnest(%(queues)b::text[], %(priorities)b::smallint[],
+          %(cursors)b::timestamptz[], %(early)b::boolean[], %(limits)b::integer[])
+          as w(queue, priority, "cursor", early, want)
+        where not exists (select 1 from {s}rota_queue q
+                          where q.queue = w.queue and q.paused_at is not null)) l
+  cross join lateral (
+    select t.ctid as tid from {s}rota_task t
+    where t.state = 0 and t.queue = l.queue and t.priority = l.priority
+      and t.run_at >= case when l.early then {now} + interval '1 microsecond'
+                           else coalesce(l."cursor", '-infinity') end
+      and t.run_at <= case when l.early then {now} + make_interval(secs => %(look_ahead)s)
+                           else {now} end
+      and exists (select 1 from n)
+    order by t.queue, t.priority desc, t.run_at, t.id
+    limit l.want for update of t skip locked) x) as tids)"""
+_PARKED = """p as (select array(
+  select x.tid
+  from unnest(%(works)b::text[]) as l(work)
+  cross join lateral (
+    select t.ctid as tid from {s}rota_task t
+    where t.state = 2 and t.work = l.work and t.node is distinct from %(node)s
+      and t.run_at <= {now} + make_interval(secs => %(look_ahead)s)
+      and not exists (select 1 from {s}rota_queue q
+                      where q.queue = t.queue and q.paused_at is not null)
+      and exists (select 1 from n)
+    order by t.work, t.priority desc, t.run_at
+    limit %(limit)s for update of t skip locked) x
+  limit %(limit)s) as tids)"""
+# The row is locked by the statement before.
+_THIS = "p as (select array(select ctid from {s}rota_task where id = %(id)s::uuid) as tids)"
+# Lost before: a lease of its own, so that the next loss says who did it.
+_TAKE = """c as (
+  update {s}rota_task t set state = 1, node = %(node)s, attempt = t.attempt + 1,
+    batch = %(batch)s + case when t.losses > 0
+      then array_position((select tids from p), t.ctid) else 0 end
+  where t.ctid = any((select tids from p)::tid[]) and t.state <> 1
+  returning t.id, t.work, t.queue, t.priority, t.attempt, t.batch, t.run_at, t.expires_at,
+    t.losses, t.version),
+le as (insert into {s}rota_lease (node, batch, ids)
+  select %(node)s, c.batch, array_agg(c.id) from c group by c.batch)
+select c.id::text, c.work, c.queue, c.priority, c.attempt, c.batch, b.params, b.options,
+  date_part('epoch', c.run_at - {now}), (date_part('epoch', c.run_at) * 1000000)::bigint,
+  date_part('epoch', c.expires_at - {now}), c.losses, b.meta::text, b.parent::text, b.recurring,
+  (date_part('epoch', b.fire_at) * 1000000)::bigint, c.version, b.version
+from n left join c on true left join lateral (
+  select * from {s}rota_body x where x.id = c.id limit 1) b on true
+order by c.priority desc, c.run_at, c.id"""
+_WIDTH = len(Claimed._fields)
+
+_ALIVE = "select 1 from {s}rota_node where id = %(node)s for key share"
+_LOCK_ONE = "select state from {s}rota_task where id = %(id)s::uuid for update"
+_ENDED = """select state from {s}rota_done where id = %(id)s::uuid
+  union all select state from {s}rota_failed where id = %(id)s::uuid"""
+_BODIES = """select id::text, params, meta::text, options from {s}rota_body
+  where id = any(%(ids)s::uuid[])"""
+
+_ALL_QUEUES = """queues(queue) as (
+  (select t.queue from {s}rota_task t where t.state = 0
+   order by t.queue, t.priority desc, t.run_at, t.id limit 1)
+  union all
+  select (select t.queue from {s}rota_task t where t.state = 0 and t.queue > l.queue
+          order by t.queue, t.priority desc, t.run_at, t.id limit 1)
+  from queues l where l.queue is not null)"""
+_THESE_QUEUES = "queues(queue) as (select distinct unnest(%(queues)b::text[]))"
+# One descent of the index per queue and lane, however many tasks stand in them.
+_AGENDA = """with recursive {queues}, lane as (
+  select f.* from queues l cross join lateral (
+    select t.queue, t.priority, t.run_at from {{s}}rota_task t
+    where t.state = 0 and t.queue = l.queue
+    order by t.queue, t.priority desc, t.run_at, t.id limit 1) f
+  where not exists (select 1 from {{s}}rota_queue q
+                    where q.queue = l.queue and q.paused_at is not null)
+  union all
+  select f.* from lane l cross join lateral (
+    select t.queue, t.priority, t.run_at from {{s}}rota_task t
+    where t.state = 0 and t.queue = l.queue and t.priority < l.priority
+    order by t.queue, t.priority desc, t.run_at, t.id limit 1) f)
+select queue, priority, date_part('epoch', run_at - {{now}}) from lane
+order by priority desc, queue"""
+
+
+class Claiming:
+    """The statements that take tasks, for one schema."""
+
+    def __init__(self, *, prefix: str, now: str) -> None:
+        def bound(sql: str) -> str:
+            return sql.format(s=prefix, now=now)
+
+        self._ready = bound(f"with {_NODE}, {_READY}, {_TAKE}")
+        self._parked = bound(f"with {_NODE}, {_PARKED}, {_TAKE}")
+        self._this = bound(f"with {_NODE}, {_THIS}, {_TAKE}")
+        self._alive, self._lock_one, self._ended = bound(_ALIVE), bound(_LOCK_ONE), bound(_ENDED)
+        self._bodies = bound(_BODIES)
+        self._agenda_all = bound(_AGENDA.format(queues=_ALL_QUEUES))
+        self._agenda_of = bound(_AGENDA.format(queues=_THESE_QUEUES))
+
+    def agenda(self, session: Session, queues: Sequence[str] | None) -> list[Lane]:
+        """The lanes with something scheduled, and in how many seconds their first is due."""
+        if queues is None:
+            rows = session.rows(self._agenda_all)
+        else:
+            rows = session.rows(self._agenda_of, queues=list(queues))
+        return [Lane(*row) for row in rows]
+
+    def claim(
+        self, session: Session, node: int, batch: int, wants: Sequence[Want], look_ahead: float
+    ) -> list[Claimed]:
+        """Take what is ready in every lane, then what will be soon; one statement."""
+        entries = [(w, False, w.ready) for w in wants if w.ready > 0]
+        entries += [(w, True, w.ahead) for w in wants if w.ahead > 0]
+        rows = session.rows(
+            self._ready,
+            node=node,
+            batch=batch,
+            look_ahead=float(look_ahead),
+            queues=[want.queue for want, _, _ in entries],
+            priorities=[want.priority for want, _, _ in entries],
+            cursors=[_instant(want.cursor) for want, _, _ in entries],
+            early=[early for _, early, _ in entries],
+            limits=[limit for _, _, limit in entries],
+        )
+        return self._claimed(session, node, rows)
+
+    def claim_parked(
+        self,
+        session: Session,
+        node: int,
+        batch: int,
+        works: Sequence[str],
+        *,
+        limit: int,
+        look_ahead: float,
+    ) -> list[Claimed]:
+        """Take parked tasks of these works; one statement."""
+        rows = session.rows(
+            self._parked,
+            node=node,
+            batch=batch,
+            works=list(dict.fromkeys(works)),
+            limit=limit,
+            look_ahead=float(look_ahead),
+        )
+        return self._claimed(session, node, rows)
+
+    def claim_one(self, session: Session, node: int, batch: int, task_id: str) -> Claimed:
+        """Take this task, in the caller's transaction: locked first, then judged."""
+        if not session.rows(self._alive, node=node):
+            raise _dead(node)
+        locked = session.rows(self._lock_one, id=task_id)
+        if not locked:
+            ended = session.rows(self._ended, id=task_id)
+            if not ended:
+                raise TaskNotFound(task_id)
+            state = str(Stored(ended[0][0]).public)
+            raise WrongState(task_id, state, "only a waiting task can be claimed")
+        if locked[0][0] == Stored.WORKING:
+            raise AlreadyClaimed(task_id)
+        rows = session.rows(self._this, node=node, batch=batch, id=task_id)
+        return self._claimed(session, node, rows)[0]
+
+    def _claimed(
+        self, session: Session, node: int, rows: Sequence[tuple[Any, ...]]
+    ) -> list[Claimed]:
+        if not rows:
+            raise _dead(node)
+        if rows[0][0] is None:
+            return []
+        claimed = [Claimed._make(row[:_WIDTH]) for row in rows]
+        changed = [row[0] for row in rows if row[-2] != row[-1]]
+        return self._read_again(session, claimed, changed) if changed else claimed
+
+    def _read_again(
+        self, session: Session, claimed: Sequence[Claimed], changed: Sequence[str]
+    ) -> list[Claimed]:
+        """With the bodies that an update changed between the claim's snapshot and its lock."""
+        bodies = {row[0]: row[1:] for row in session.rows(self._bodies, ids=uuids(changed))}
+        return [
+            one._replace(params=body[0], meta=body[1], options=body[2])
+            if (body := bodies.get(one.id)) is not None
+            else one
+            for one in claimed
+        ]
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+
+
+def _dead(node: int) -> NodeDead:
+    return NodeDead(
+        f"node {node} was declared dead by another node; stop its tasks and join as a new one"
+    )

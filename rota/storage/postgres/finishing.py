@@ -1,0 +1,311 @@
+"""Write outcomes, each fenced by its token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rota.core.task import Ending, Finish, Stored
+from rota.storage.postgres.arrays import uuids
+from rota.storage.postgres.connections import Session
+
+_TOKENS = "unnest(%(ids)s::uuid[], %(batches)b::bigint[])"
+
+# Joined laterally, each with a limit: only so is it certain that the planner looks the tasks
+# up one by one, in the order given. Left a choice, it scans the whole table when it takes
+# the tasks with this node's token for few.
+_OWN = """cross join lateral (
+    select t.* from {s}rota_task t
+    where t.id = o.id and t.batch = o.batch and t.node = %(node)s and t.state = 1
+    limit 1 for update of t) k"""
+
+# A lease named as over by mistake stays: without it nobody would find its tasks again.
+_DROP_LEASES = """delete from {s}rota_lease l
+  where l.node = %(node)s and l.batch = any(%(over)b::bigint[]) and not exists (
+    select 1 from (
+      select unnest(l.ids)
+      except
+      select f.id from unnest(%(ids)s::uuid[], %(batches)b::bigint[]) as f(id, batch)
+      where f.batch = l.batch) as left_over(id)
+    cross join lateral (
+      select 1 from {s}rota_task t
+      where t.id = left_over.id and t.node = l.node and t.batch = l.batch and t.state = 1
+      limit 1) w)"""
+# The leases first: the tasks depend on them, as the lock order wants.
+_END = f"""with gone as ({_DROP_LEASES} returning 1),
+d as materialized (
+  select k.id, k.queue, k.work, k.priority, k.attempt, k.node, k.batch, k.run_at,
+    o.final, o.payload, o.reason, o.ago
+  from unnest(%(ids)s::uuid[], %(batches)b::bigint[], %(states)b::smallint[],
+      %(payloads)b::text[], %(reasons)b::text[], %(agos)b::double precision[])
+    as o(id, batch, final, payload, reason, ago)
+  {_OWN}
+  where (select count(*) from gone) >= 0),
+x as (
+  delete from {{s}}rota_task t where t.id = any((select array(select id from d))::uuid[])
+    and t.node = %(node)s and t.state = 1 returning 1),
+good as (
+  insert into {{s}}rota_done (id, state, queue, work, priority, attempt, node, batch, run_at,
+    started_at, finished_at, reason, payload)
+  select id, final, queue, work, priority, attempt, node, batch, run_at,
+    {{now}} - make_interval(secs => ago), {{now}}, reason, payload from d where final <> 4),
+bad as (
+  insert into {{s}}rota_failed (id, state, queue, work, priority, attempt, node, batch, run_at,
+    started_at, finished_at, reason, payload)
+  select id, final, queue, work, priority, attempt, node, batch, run_at,
+    {{now}} - make_interval(secs => ago), {{now}}, reason, payload from d where final = 4),
+tally as (
+  insert into {{s}}rota_tally (minute, queue, work, state, n, seconds)
+  select date_trunc('minute', {{now}}), queue, work, final, count(*), coalesce(sum(ago), 0)
+  from d group by queue, work, final)
+select id::text, batch, final from d"""
+
+_LOCK = f"""select k.id::text, k.batch, k.attempt, k.cancel_reason
+  from {_TOKENS} as o(id, batch) {_OWN}"""
+# By row address: the rows were locked by the statement before, so they stay where they are.
+_RESET = """update {s}rota_task t set
+    state = case o.ending when 9 then 2 else 0 end,
+    node = case when o.keep then t.node end,
+    batch = null,
+    run_at = case when o.ending in (6, 7) then {now} + make_interval(secs => o.delay)
+             else greatest(t.run_at, {now} + make_interval(secs => o.delay)) end,
+    attempt = case o.ending when 6 then t.attempt when 7 then 0
+              else greatest(t.attempt - 1, 0) end,
+    losses = case when o.ending in (6, 7) then 0 else t.losses end,
+    version = t.version + case when o.new_params then 1 else 0 end
+  from unnest(%(ids)s::uuid[], %(batches)b::bigint[], %(endings)b::smallint[],
+      %(delays)b::double precision[], %(keeps)b::boolean[], %(new_params)b::boolean[])
+    as o(id, batch, ending, delay, keep, new_params)
+  cross join lateral (
+    select l.ctid as place from {s}rota_task l where l.id = o.id limit 1) k
+  where t.ctid = k.place and t.batch = o.batch and t.node = %(node)s and t.state = 1"""
+_NEW_PARAMS = """update {s}rota_body b set params = o.params,
+    version = (select t.version from {s}rota_task t where t.id = o.id)
+  from unnest(%(ids)s::uuid[], %(params)b::text[]) as o(id, params)
+  cross join lateral (select l.ctid as place from {s}rota_body l where l.id = o.id limit 1) k
+  where b.ctid = k.place"""
+_REMEMBER = """insert into {s}rota_attempt
+    (id, attempt, outcome, node, batch, started_at, finished_at, reason, error)
+  select o.id, o.attempt, o.outcome, %(node)s, o.batch,
+    {now} - make_interval(secs => o.ago), {now}, o.reason, o.error
+  from unnest(%(ids)s::uuid[], %(attempts)b::integer[], %(outcomes)b::text[],
+      %(batches)b::bigint[], %(agos)b::double precision[], %(reasons)b::text[], %(errors)b::text[])
+    as o(id, attempt, outcome, batch, ago, reason, error)"""
+_STOP_RECURRING = """update {s}rota_recurring set next_fire_at = null
+  where id in (select b.recurring from {s}rota_body b
+               where b.id = any(%(ids)s::uuid[]) and b.recurring is not null)"""
+# 0 is the mark of an attempt that did not end its task. What rescue wrote under the token is
+# not the node's own word.
+_WRITTEN = f"""select o.id::text, o.batch, h.state
+  from {_TOKENS} as o(id, batch)
+  cross join lateral (
+    select state from {{s}}rota_done d
+      where d.id = o.id and d.node = %(node)s and d.batch = o.batch
+    union all
+    select state from {{s}}rota_failed f
+      where f.id = o.id and f.node = %(node)s and f.batch = o.batch
+        and f.reason is distinct from 'lost'
+    union all
+    select 0 from {{s}}rota_attempt a
+      where a.id = o.id and a.node = %(node)s and a.batch = o.batch
+        and a.outcome <> 'lost'
+    limit 1) h"""
+
+Token = tuple[str, int]
+
+
+class End(NamedTuple):
+    """One task on its way into history."""
+
+    id: str
+    batch: int
+    state: int
+    payload: str | None = None
+    reason: str | None = None
+    ago: float | None = None
+
+
+class Finishing:
+    """The statements that end attempts, for one schema."""
+
+    def __init__(self, *, prefix: str, now: str) -> None:
+        def bound(sql: str) -> str:
+            return sql.format(s=prefix, now=now)
+
+        self._end, self._drop_leases = bound(_END), bound(_DROP_LEASES)
+        self._lock, self._reset = bound(_LOCK), bound(_RESET)
+        self._new_params, self._remember = bound(_NEW_PARAMS), bound(_REMEMBER)
+        self._stop_recurring, self._written = bound(_STOP_RECURRING), bound(_WRITTEN)
+
+    def single(self, finishes: Sequence[Finish], *, repeated: bool) -> bool:
+        """Whether ``finish`` is one statement, so that it needs no transaction around it."""
+        return not repeated and all(
+            finish.ending <= Ending.CANCELLED and not finish.end_recurring for finish in finishes
+        )
+
+    def finish(
+        self,
+        session: Session,
+        node: int,
+        finishes: Sequence[Finish],
+        over: Sequence[int],
+        *,
+        repeated: bool,
+    ) -> list[Stored | None]:
+        """Terminal outcomes first, leases before tasks, tasks by ascending id."""
+        chosen: dict[Token, Finish] = {}
+        for finish in finishes:
+            chosen.setdefault((finish.id, finish.batch), finish)
+        ordered = sorted(chosen.values(), key=_id_of)
+        ends = [_end_of(finish) for finish in ordered if finish.ending <= Ending.CANCELLED]
+        resets = [finish for finish in ordered if finish.ending > Ending.CANCELLED]
+        met: dict[Token, Stored] = {}
+        if over and (resets or not ends):
+            session.rows(
+                self._drop_leases,
+                node=node,
+                over=list(over),
+                ids=uuids(finish.id for finish in ordered),
+                batches=[finish.batch for finish in ordered],
+            )
+            over = ()
+        if ends:
+            met = self.end(session, node, ends, over)
+        if resets:
+            met |= self.reset(session, node, resets)
+        if repeated:
+            met |= self._already(session, node, [f for t, f in chosen.items() if t not in met])
+        stops = [f.id for t, f in chosen.items() if f.end_recurring and t in met]
+        if stops:
+            session.rows(self._stop_recurring, ids=uuids(stops))
+        return [
+            met.get((finish.id, finish.batch))
+            if chosen[finish.id, finish.batch] is finish
+            else None
+            for finish in finishes
+        ]
+
+    def end(
+        self, session: Session, node: int, ends: Sequence[End], over: Sequence[int] = ()
+    ) -> dict[Token, Stored]:
+        """Move tasks into history; those whose token still was the task's."""
+        ids, batches, states, payloads, reasons, agos = zip(*ends, strict=True)
+        rows = session.rows(
+            self._end,
+            node=node,
+            over=list(over),
+            ids=uuids(ids),
+            batches=list(batches),
+            states=list(states),
+            payloads=list(payloads),
+            reasons=list(reasons),
+            agos=list(agos),
+        )
+        return {(row[0], row[1]): Stored(row[2]) for row in rows}
+
+    def reset(self, session: Session, node: int, finishes: Sequence[Finish]) -> dict[Token, Stored]:
+        """Let tasks wait again, in the caller's transaction.
+
+        Locked first, then judged: a cancel in between has left its reason in the row.
+        """
+        by_token = {(finish.id, finish.batch): finish for finish in finishes}
+        rows = session.rows(
+            self._lock,
+            node=node,
+            ids=uuids(finish.id for finish in finishes),
+            batches=[finish.batch for finish in finishes],
+        )
+        cancelled: list[End] = []
+        waiting: list[tuple[Finish, int]] = []
+        for task_id, batch, attempt, reason in rows:
+            finish = by_token[task_id, batch]
+            if reason is None:
+                waiting.append((finish, attempt))
+            else:
+                end = _end_of(finish)
+                cancelled.append(end._replace(state=int(Stored.CANCELLED), reason=reason))
+        met = self.end(session, node, cancelled) if cancelled else {}
+        if waiting:
+            self._wait_again(session, node, [finish for finish, _ in waiting])
+            self._keep_attempts(session, node, waiting)
+        return met | {(finish.id, finish.batch): _reset_state(finish) for finish, _ in waiting}
+
+    def _wait_again(self, session: Session, node: int, finishes: Sequence[Finish]) -> None:
+        changed = [f for f in finishes if f.ending is Ending.AGAIN and f.params is not None]
+        new_params = {finish.id for finish in changed}
+        session.rows(
+            self._reset,
+            node=node,
+            ids=uuids(finish.id for finish in finishes),
+            batches=[finish.batch for finish in finishes],
+            endings=[int(finish.ending) for finish in finishes],
+            delays=[float(finish.delay) for finish in finishes],
+            keeps=[finish.keep_from and finish.ending is Ending.PARK for finish in finishes],
+            new_params=[finish.id in new_params for finish in finishes],
+        )
+        if changed:
+            session.rows(
+                self._new_params,
+                ids=uuids(finish.id for finish in changed),
+                params=[finish.params for finish in changed],
+            )
+
+    def _keep_attempts(
+        self, session: Session, node: int, waiting: Iterable[tuple[Finish, int]]
+    ) -> None:
+        kept = [(f, n) for f, n in waiting if f.ending in {Ending.RETRY, Ending.AGAIN}]
+        if not kept:
+            return
+        session.rows(
+            self._remember,
+            node=node,
+            ids=uuids(finish.id for finish, _ in kept),
+            attempts=[attempt for _, attempt in kept],
+            outcomes=[finish.ending.name.lower() for finish, _ in kept],
+            batches=[finish.batch for finish, _ in kept],
+            agos=[finish.ago for finish, _ in kept],
+            reasons=[finish.reason for finish, _ in kept],
+            errors=[finish.payload for finish, _ in kept],
+        )
+
+    def _already(
+        self, session: Session, node: int, refused: Sequence[Finish]
+    ) -> dict[Token, Stored]:
+        """Those of the refused that an earlier try had written, by what history shows."""
+        if not refused:
+            return {}
+        said = {(finish.id, finish.batch): finish for finish in refused}
+        rows = session.rows(
+            self._written,
+            node=node,
+            ids=uuids(finish.id for finish in refused),
+            batches=[finish.batch for finish in refused],
+        )
+        found = {(row[0], row[1]): Stored(row[2]) for row in rows}
+        return {t: state for t, state in found.items() if state in _may_lead_to(said[t].ending)}
+
+
+def _may_lead_to(ending: Ending) -> set[Stored]:
+    """What history may show of an outcome; a task asked to stop is cancelled by a retry, too."""
+    if ending <= Ending.CANCELLED:
+        return {Stored(int(ending))}
+    return {Stored.SCHEDULED, Stored.CANCELLED}
+
+
+def _id_of(finish: Finish) -> str:
+    return finish.id
+
+
+def _end_of(finish: Finish) -> End:
+    return End(
+        finish.id,
+        finish.batch,
+        int(finish.ending),
+        finish.payload,
+        finish.reason,
+        finish.ago,
+    )
+
+
+def _reset_state(finish: Finish) -> Stored:
+    return Stored.PARKED if finish.ending is Ending.PARK else Stored.SCHEDULED

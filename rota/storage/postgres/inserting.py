@@ -1,0 +1,195 @@
+"""Write new tasks: fast when nothing can be met, carefully when something may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rota.core.task import Inserted, NewTask, Stored
+from rota.errors import StorageUnavailable
+from rota.storage.postgres.arrays import uuids
+from rota.storage.postgres.connections import Session
+
+_COLUMNS = (
+    ("id", "uuid"),
+    ("queue", "text"),
+    ("work", "text"),
+    ("priority", "smallint"),
+    ("at", "timestamptz"),
+    ("delay", "double precision"),
+    ("expires_at", "timestamptz"),
+    ("expires_in", "double precision"),
+    ("unique", "text"),
+    ("params", "text"),
+    ("options", "text"),
+    ("meta", "text"),
+    ("parent", "uuid"),
+    ("recurring", "text"),
+    ("fire_at", "timestamptz"),
+)
+_NAMES = ", ".join(f'"{name}"' for name, _ in _COLUMNS)
+_ARRAYS = ", ".join(
+    f"%({name})s::uuid[]" if kind == "uuid" else f"%({name})b::{kind}[]" for name, kind in _COLUMNS
+)
+_ASKED = f"""asked as materialized (
+  select a.*, coalesce(a."at", {{now}} + make_interval(secs => a.delay)) as due
+  from unnest({_ARRAYS}) with ordinality as a({_NAMES}, place))"""
+# Whatever enters a lane enters at or after the present, where no cursor has been yet.
+_RUN_AT = "greatest(a.due, {now})"
+_EXPIRES = "coalesce(a.expires_at, a.due + make_interval(secs => a.expires_in))"
+_TASK = f"""insert into {{s}}rota_task
+    (id, queue, work, priority, run_at, expires_at, unique_key)
+  select a.id, a.queue, a.work, a.priority, {_RUN_AT}, {_EXPIRES}, a."unique" from asked a"""
+_BODY = """insert into {s}rota_body
+    (id, params, options, meta, created_at, due_at, parent, recurring, fire_at)
+  select a.id, a.params, a.options, a.meta::jsonb, {now}, a.due, a.parent, a.recurring, a.fire_at
+  from asked a"""
+
+_PLAIN = f"with {_ASKED}, t as ({_TASK}) {_BODY}"
+# Keys in one order everywhere, so that two groups cannot wait for each other; of two alike
+# the first in the call.
+_TRY = f"""with {_ASKED} {_TASK}
+  order by a."unique", a.place on conflict do nothing returning id::text"""
+# A body left over from a history that is being removed is not this task's any more.
+_BODIES = f"""with {_ASKED} {_BODY}
+  on conflict (id) do update set (version, params, options, meta, created_at, due_at, parent,
+    recurring, fire_at) = (1, excluded.params, excluded.options, excluded.meta,
+    excluded.created_at, excluded.due_at, excluded.parent, excluded.recurring, excluded.fire_at)"""
+_ENDED = """select h.id::text, h.state from {s}rota_done h where h.id = any(%(ids)s::uuid[])
+  union all
+  select h.id::text, h.state from {s}rota_failed h where h.id = any(%(ids)s::uuid[])"""
+# No token: these rows were inserted by this very transaction, nobody else has seen them.
+_WITHDRAW = "delete from {s}rota_task where id = any(%(ids)s::uuid[])"
+_BY_ID = "select id::text, state from {s}rota_task where id = any(%(ids)s::uuid[])"
+_BY_KEY = """select unique_key, id::text, state from {s}rota_task
+  where unique_key is not null and unique_key = any(%(keys)b::text[])"""
+_LOCK_WAITING = """select id::text, state from {s}rota_task
+  where id = %(id)s::uuid and state <> 1 for update"""
+# No token: the row was locked while it waited.
+_REPLACE = f"""with {_ASKED},
+t as (
+  update {{s}}rota_task t set queue = a.queue, priority = a.priority, run_at = {_RUN_AT},
+    expires_at = {_EXPIRES}, version = t.version + 1
+  from asked a where t.id = %(holder)s::uuid and t.state <> 1
+  returning t.id, t.version)
+update {{s}}rota_body b set params = a.params, options = a.options, meta = a.meta::jsonb,
+    due_at = a.due, version = t.version
+  from t, asked a where b.id = %(holder)s::uuid"""
+
+_ROUNDS = 5
+
+
+class Inserting:
+    """The statements that put tasks in, for one schema."""
+
+    def __init__(self, *, prefix: str, now: str) -> None:
+        def bound(sql: str) -> str:
+            return sql.format(s=prefix, now=now)
+
+        self._plain, self._try, self._bodies = bound(_PLAIN), bound(_TRY), bound(_BODIES)
+        self._ended, self._withdraw = bound(_ENDED), bound(_WITHDRAW)
+        self._by_id, self._by_key = bound(_BY_ID), bound(_BY_KEY)
+        self._lock_waiting, self._replace = bound(_LOCK_WAITING), bound(_REPLACE)
+
+    def plain(self, session: Session, tasks: Sequence[NewTask]) -> list[Inserted]:
+        """All of them in one statement; psycopg's ``UniqueViolation`` if any id is taken."""
+        session.rows(self._plain, **_arrays(tasks))
+        return [Inserted(task.id, True, Stored.SCHEDULED) for task in tasks]
+
+    def careful(
+        self, session: Session, tasks: Sequence[NewTask], *, repeated: bool
+    ) -> list[Inserted]:
+        """Those that meet nothing, in the caller's transaction; the rest are answered.
+
+        Each statement takes a fresh snapshot: what was met may have ended before the next.
+        """
+        answers: dict[int, Inserted] = {}
+        for _ in range(_ROUNDS):
+            left = [index for index in range(len(tasks)) if index not in answers]
+            if not left:
+                break
+            self._round(session, tasks, left, answers, repeated=repeated)
+        else:
+            raise StorageUnavailable(
+                "tasks with the same unique key kept coming and going; try again"
+            )
+        return [answers[index] for index in range(len(tasks))]
+
+    def _round(
+        self,
+        session: Session,
+        tasks: Sequence[NewTask],
+        left: Sequence[int],
+        answers: dict[int, Inserted],
+        *,
+        repeated: bool,
+    ) -> None:
+        """Try those left; whoever met something that is gone by now stays unanswered."""
+        first = {tasks[index].id: index for index in reversed(left)}
+        entered = session.rows(self._try, **_arrays([tasks[index] for index in left]))
+        created = {str(row[0]): first[str(row[0])] for row in entered}
+        suspects = [i for i in created if repeated or tasks[created[i]].given_id]
+        ended = self._ended_of(session, suspects)
+        if ended:
+            session.rows(self._withdraw, ids=uuids(ended))
+        for task_id, state in ended.items():
+            answers[created.pop(task_id)] = Inserted(task_id, False, state)
+        if created:
+            session.rows(self._bodies, **_arrays([tasks[index] for index in created.values()]))
+            for task_id, index in created.items():
+                answers[index] = Inserted(task_id, True, Stored.SCHEDULED)
+        self._answer_met(session, tasks, [i for i in left if i not in answers], answers)
+
+    def _answer_met(
+        self,
+        session: Session,
+        tasks: Sequence[NewTask],
+        met: Sequence[int],
+        answers: dict[int, Inserted],
+    ) -> None:
+        if not met:
+            return
+        ids = [tasks[index].id for index in met]
+        by_id = {row[0]: Stored(row[1]) for row in session.rows(self._by_id, ids=uuids(ids))}
+        by_id |= self._ended_of(session, [task_id for task_id in ids if task_id not in by_id])
+        keys = [tasks[index].unique for index in met if tasks[index].unique is not None]
+        by_key = {row[0]: row[1:] for row in session.rows(self._by_key, keys=keys)} if keys else {}
+        for index in met:
+            task = tasks[index]
+            if task.id in by_id:
+                answer = Inserted(task.id, False, by_id[task.id])
+            elif task.unique in by_key:
+                holder, state = by_key[task.unique]
+                answer = Inserted(holder, False, Stored(state), by_key=True)
+            else:
+                continue
+            settled = self._replaced(session, task, answer)
+            if settled is not None:
+                answers[index] = settled
+
+    def _replaced(self, session: Session, task: NewTask, met: Inserted) -> Inserted | None:
+        """The answer, after replacing what waits if asked; None if it was gone by then."""
+        waiting = met.state in {Stored.SCHEDULED, Stored.PARKED}
+        if task.on_conflict != "replace" or not waiting:
+            return met
+        locked = session.rows(self._lock_waiting, id=met.id)
+        if not locked:
+            return None
+        session.rows(self._replace, holder=met.id, **_arrays([task]))
+        return met._replace(state=Stored(locked[0][1]))
+
+    def _ended_of(self, session: Session, ids: Sequence[str]) -> dict[str, Stored]:
+        if not ids:
+            return {}
+        return {row[0]: Stored(row[1]) for row in session.rows(self._ended, ids=uuids(ids))}
+
+
+def _arrays(tasks: Sequence[NewTask]) -> dict[str, Any]:
+    arrays: dict[str, Any]
+    arrays = {name: [getattr(task, name) for task in tasks] for name, _ in _COLUMNS}
+    for name in ("id", "parent"):
+        arrays[name] = uuids(arrays[name])
+    # An array has one type of element, and callers may write a whole number of seconds.
+    for name in ("delay", "expires_in"):
+        arrays[name] = [None if value is None else float(value) for value in arrays[name]]
+    return arrays

@@ -1,0 +1,201 @@
+"""Keep the house: expiry, chores, partitions ahead, retention, folded counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+import psycopg
+
+from rota.storage.postgres.arrays import uuids
+from rota.storage.postgres.connections import Connections, Session
+
+#: Days for which partitions stand ready, today included.
+AHEAD = 8
+_CHUNK = 2000
+#: DDL waits this long for its lock and is otherwise left to the next time: whatever waits
+#: for an exclusive lock holds up everybody behind it.
+_PATIENCE = "set local lock_timeout = '100ms'"
+_HISTORIES = ("rota_done", "rota_failed", "rota_attempt")
+
+_EXPIRE = """with p as (select array(
+  select t.ctid from {s}rota_task t
+  where t.expires_at is not null and t.state <> 1 and t.expires_at <= {now}
+  order by t.expires_at limit %(limit)s for update skip locked) as tids),
+d as (
+  delete from {s}rota_task t where t.ctid = any((select tids from p)::tid[]) and t.state <> 1
+  returning t.id, t.queue, t.work, t.priority, t.attempt, t.run_at),
+h as (
+  insert into {s}rota_done (id, state, queue, work, priority, attempt, run_at, finished_at, reason)
+  select id, 5, queue, work, priority, attempt, run_at, {now}, 'expired' from d),
+y as (
+  insert into {s}rota_tally (minute, queue, work, state, n, seconds)
+  select date_trunc('minute', {now}), queue, work, 5, count(*), 0 from d group by queue, work)
+select id::text from d"""
+_TAKE_CHORE = """insert into {s}rota_chore as c (name, next_at)
+  values (%(name)s, {now} + make_interval(secs => %(every)s))
+  on conflict (name) do update set next_at = excluded.next_at where c.next_at <= {now}
+  returning 1"""
+
+_TODAY = "select ({now} at time zone 'UTC')::date"
+_PARTITIONS = """select c.relname from pg_inherits i
+  join pg_class c on c.oid = i.inhrelid
+  where i.inhparent = %(parent)s::regclass order by c.relname"""
+# Made apart and attached: creating it as a partition would lock the whole history.
+_CREATE = """create table {s}{name} (like {s}{parent},
+    check (finished_at >= '{start} 00:00+00' and finished_at < '{end} 00:00+00'));
+  alter table {s}{parent} attach partition {s}{name}
+    for values from ('{start} 00:00+00') to ('{end} 00:00+00')"""
+_DROP = "drop table {s}{name}"
+_NEXT_IDS = """select id::text from {s}{name} where id > %(last)s::uuid
+  order by id limit %(limit)s"""
+# A body whose id was taken anew belongs to a task that is not finished.
+_DROP_BODIES = """delete from {s}rota_body b where b.id = any(%(ids)s::uuid[])
+  and not exists (select 1 from {s}rota_task t where t.id = b.id)"""
+_OLD_IN_DEFAULT = """delete from {s}{parent}_default where ctid = any(array(
+    select ctid from {s}{parent}_default
+    where finished_at < {now} - make_interval(days => %(days)s) limit %(limit)s))
+  returning id::text"""
+_FOLD = """with many as (
+  select minute, queue, work, state from {s}rota_tally
+  where minute >= {now} - interval '2 days' and minute < {now} - interval '2 minutes'
+  group by minute, queue, work, state having count(*) > 1 limit %(limit)s),
+d as (
+  delete from {s}rota_tally t using many m
+  where t.minute = m.minute and t.queue = m.queue and t.work = m.work and t.state = m.state
+  returning t.*)
+insert into {s}rota_tally (minute, queue, work, state, n, seconds)
+  select minute, queue, work, state, sum(n), sum(seconds) from d
+  group by minute, queue, work, state"""
+_OLD_TALLY = """delete from {s}rota_tally
+  where minute < {now} - make_interval(days => %(days)s)"""
+
+
+class Partition(NamedTuple):
+    """A day of one history table."""
+
+    parent: str
+    day: date
+
+    @property
+    def name(self) -> str:
+        return f"{self.parent}_p{self.day:%Y%m%d}"
+
+
+class Tidying:
+    """Statements of expiry and upkeep, for one schema."""
+
+    def __init__(self, *, prefix: str, now: str, done_days: int, failed_days: int) -> None:
+        def bound(sql: str) -> str:
+            return sql.format(s=prefix, now=now)
+
+        self._prefix, self._now = prefix, now
+        self._expire, self._take_chore = bound(_EXPIRE), bound(_TAKE_CHORE)
+        self._today, self._drop_bodies = bound(_TODAY), bound(_DROP_BODIES)
+        self._fold, self._old_tally = bound(_FOLD), bound(_OLD_TALLY)
+        longest = max(done_days, failed_days)
+        self._keep = dict(zip(_HISTORIES, (done_days, failed_days, longest), strict=True))
+
+    def expire(self, session: Session, limit: int) -> list[str]:
+        """Cancel what waits past its expiry; one statement."""
+        return [row[0] for row in session.rows(self._expire, limit=limit)]
+
+    def take_chore(self, session: Session, name: str, every: float) -> bool:
+        """Move the chore's next time on if it has come; one statement, so one caller wins."""
+        return bool(session.rows(self._take_chore, name=name, every=float(every)))
+
+    def tidy(self, connections: Connections) -> None:
+        """Everything, each step in a transaction of its own."""
+        self.make_partitions(connections)
+        for parent, days in self._keep.items():
+            self._drop_old(connections, parent, days)
+            self._empty_default(connections, parent, days)
+        with connections.session() as session:
+            session.rows(self._fold, limit=_CHUNK)
+            session.rows(self._old_tally, days=max(self._keep.values()))
+
+    def make_partitions(self, connections: Connections) -> None:
+        """Partitions for today and the days ahead; what cannot be had now is left for later."""
+        with connections.session() as session:
+            today: date = session.rows(self._today)[0][0]
+            there = {
+                name for parent in _HISTORIES for name in self._partition_names(session, parent)
+            }
+        wanted = (
+            Partition(parent, today + timedelta(days=ahead))
+            for parent in _HISTORIES
+            for ahead in range(AHEAD)
+        )
+        for partition in wanted:
+            if partition.name not in there:
+                self._try_ddl(connections, self._creation(partition))
+
+    def _creation(self, partition: Partition) -> str:
+        return _CREATE.format(
+            s=self._prefix,
+            name=partition.name,
+            parent=partition.parent,
+            start=partition.day.isoformat(),
+            end=(partition.day + timedelta(days=1)).isoformat(),
+        )
+
+    def _drop_old(self, connections: Connections, parent: str, days: int) -> None:
+        with connections.session() as session:
+            today: date = session.rows(self._today)[0][0]
+            there = list(self._partitions(session, parent))
+        for partition in there:
+            if partition.day < today - timedelta(days=days):
+                if parent != "rota_attempt":
+                    self._remove_bodies(connections, partition)
+                self._try_ddl(connections, _DROP.format(s=self._prefix, name=partition.name))
+
+    def _remove_bodies(self, connections: Connections, partition: Partition) -> None:
+        sql = _NEXT_IDS.format(s=self._prefix, name=partition.name)
+        last = "00000000-0000-0000-0000-000000000000"
+        while True:
+            with connections.session() as session:
+                ids = [row[0] for row in session.rows(sql, last=last, limit=_CHUNK)]
+                if not ids:
+                    return
+                session.rows(self._drop_bodies, ids=uuids(ids))
+                last = ids[-1]
+
+    def _empty_default(self, connections: Connections, parent: str, days: int) -> None:
+        sql = _OLD_IN_DEFAULT.format(s=self._prefix, now=self._now, parent=parent)
+        while True:
+            with connections.transaction() as session:
+                ids = [row[0] for row in session.rows(sql, days=days, limit=_CHUNK)]
+                if ids and parent != "rota_attempt":
+                    session.rows(self._drop_bodies, ids=uuids(ids))
+            if len(ids) < _CHUNK:
+                return
+
+    def _try_ddl(self, connections: Connections, sql: str) -> bool:
+        """Run it if its lock is to be had; a partition another node just made is no error."""
+        with connections.transaction(settings=_PATIENCE) as session:
+            session.script("savepoint before")
+            try:
+                session.script(sql)
+            except (
+                psycopg.errors.LockNotAvailable,
+                psycopg.errors.DuplicateTable,
+                psycopg.errors.UniqueViolation,
+                psycopg.errors.UndefinedTable,
+                # Rows of that day are in the DEFAULT partition: they stay there.
+                psycopg.errors.CheckViolation,
+            ):
+                session.script("rollback to before")
+                return False
+            return True
+
+    def _partition_names(self, session: Session, parent: str) -> list[str]:
+        rows = session.rows(_PARTITIONS, parent=f"{self._prefix}{parent}")
+        return [row[0] for row in rows]
+
+    def _partitions(self, session: Session, parent: str) -> Iterator[Partition]:
+        for name in self._partition_names(session, parent):
+            stamp = name.removeprefix(f"{parent}_p")
+            if stamp.isdecimal():
+                day = datetime.strptime(stamp, "%Y%m%d").replace(tzinfo=UTC).date()
+                yield Partition(parent, day)

@@ -1,0 +1,38 @@
+"""The PostgreSQL repository keeps every promise of the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from rota.core.ports import Repository
+from rota.testing.clock import FakeClock
+from rota.testing.conformance import RepositoryContract
+from rota.testing.conformance.claiming import ClaimingContract
+from rota.testing.conformance.conflicts import ConflictContract
+from rota.testing.conformance.finishing import FinishingContract
+from rota.testing.conformance.recurring import RecurringContract
+from rota.testing.conformance.rescuing import RescuingContract
+
+pytestmark = pytest.mark.postgres
+
+
+class TestPostgres(RepositoryContract):
+    @pytest.fixture
+    def open_repository(
+        self, clock: FakeClock, open_postgres: Callable[..., Repository]
+    ) -> Callable[[], Repository]:
+        return lambda: open_postgres(clock)
+
+
+class TestPostgresBehindAPooler(
+    ConflictContract, ClaimingContract, FinishingContract, RescuingContract, RecurringContract
+):
+    """The same without session locks, LISTEN or settings of a session."""
+
+    @pytest.fixture
+    def open_repository(
+        self, clock: FakeClock, open_postgres: Callable[..., Repository]
+    ) -> Callable[[], Repository]:
+        return lambda: open_postgres(clock, poll_only=True)
