@@ -1,0 +1,1 @@
+"""The command line: faces of what the library does, and a demonstration of its promises."""

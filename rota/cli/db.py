@@ -1,0 +1,86 @@
+"""``rota db``: bring a database's schema up to date, tell how it stands, print the SQL."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from rota.cli import database, exits
+from rota.errors import InvalidArgument, SchemaMismatch
+
+_url = click.option(
+    "--url",
+    required=True,
+    envvar="ROTA_URL",
+    help="sqlite:///file.db or postgresql://user@host/name (or set ROTA_URL).",
+)
+_schema = click.option("--schema", help="The PostgreSQL schema with rota's tables.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group()
+def db() -> None:
+    """The database's tables: upgrade, status, sql."""
+
+
+@db.command()
+@_url
+@_schema
+@_json
+def upgrade(url: str, schema: str | None, as_json: bool) -> None:
+    """Apply the steps the database lacks; safe to run twice, or by two at once."""
+    applied = database.upgrade(url, schema)
+    now = database.version(url, schema)
+    said = f"applied step {', '.join(map(str, applied))}" if applied else "nothing to do"
+    _answer(as_json, f"{said}; the database is at step {now}", applied=applied, version=now)
+
+
+@db.command()
+@_url
+@_schema
+@_json
+@click.pass_context
+def status(ctx: click.Context, url: str, schema: str | None, as_json: bool) -> None:
+    """Show the schema's step found and the one needed; exit 1 if they do not fit."""
+    from rota.storage.schema import ledger
+
+    found, needed = database.version(url, schema), ledger.newest()
+    problem = None
+    try:
+        database.check(url, schema)
+    except SchemaMismatch as error:
+        problem = str(error)
+    text = f"found   {found}\nneeded  {needed}\n{problem or 'this version of rota fits'}"
+    _answer(as_json, text, found=found, needed=needed, fits=problem is None, problem=problem)
+    if problem is not None:
+        ctx.exit(exits.FAILED)
+
+
+@db.command()
+@_url
+@_schema
+@click.option("--from", "start", type=click.IntRange(0), default=0, help="The step it is at.")
+@click.option("--to", "stop", type=click.IntRange(1), help="The step to reach; the newest.")
+def sql(url: str, schema: str | None, start: int, stop: int | None) -> None:
+    """Print the SQL of an upgrade, as one transaction; the database is not asked."""
+    from rota.storage.schema import ledger
+
+    dialect = database.dialect_of(url)
+    last = ledger.newest() if stop is None else stop
+    if not start <= last <= ledger.newest():
+        raise InvalidArgument(
+            f"--from {start} --to {last} is no way through steps 1 to {ledger.newest()}; "
+            "choose others",
+            field="to",
+        )
+    place = schema if dialect == "postgresql" else None
+    click.echo("begin;")
+    for statement in ledger.statements(start, last, dialect, schema=place):
+        click.echo(f"{statement.rstrip(';')};\n")
+    click.echo("commit;")
+
+
+def _answer(as_json: bool, text: str, **facts: Any) -> None:
+    click.echo(json.dumps(facts) if as_json else text)
