@@ -175,7 +175,6 @@ class Performance:
             expected={task: digests[name] for task, name in self._names.items()},
             ticks=ticks,
             killed=killed,
-            dialect=self._plan.dialect,
         )
 
     async def _sleep(self, seconds: float, watching: asyncio.Task[None]) -> None:

@@ -13,7 +13,7 @@ from rota.testing.history import Violation, check
 
 #: Seconds from the kill until a task of the dead node runs elsewhere. On PostgreSQL a dead
 #: node's lease is first cut to two seconds.
-RESCUE_LIMIT = {"sqlite": 3.0, "postgresql": 6.0}
+RESCUE_LIMIT = 3.0
 _TWICE = frozenset({"ended_twice", "token_twice"})
 
 
@@ -53,7 +53,6 @@ def measure(
     expected: Mapping[str, str],
     ticks: Sequence[str],
     killed: Mishap,
-    dialect: str,
 ) -> tuple[Figures, list[Violation]]:
     """The figures, and what the history checker objects to.
 
@@ -79,7 +78,7 @@ def measure(
         start_p50=quantile(delays, 0.50),
         start_p99=quantile(delays, 0.99),
         kill_to_rescue=None if rescued is None else rescued - killed.at,
-        rescue_limit=RESCUE_LIMIT[dialect],
+        rescue_limit=RESCUE_LIMIT,
     )
     return figures, violations
 

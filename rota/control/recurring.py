@@ -22,7 +22,7 @@ class RecurringVerbs:
     """Add, look at and remove definitions."""
 
     def __init__(
-        self, *, repository: Repository, offload: Offload, changed: Callable[[], object]
+        self, *, repository: Repository, offload: Offload, changed: Callable[[str], object]
     ) -> None:
         self._repository = repository
         self._offload = offload
@@ -56,12 +56,13 @@ class RecurringVerbs:
             next_fire_at=first,
         )
         await self._offload.run(self._repository.put_recurring, definition)
-        self._changed()
+        self._changed(name)
 
     async def remove(self, recurring_id: str) -> None:
         """Forget the definition; children that exist go on. Raises ``RecurringNotFound``."""
         if not await self._offload.run(self._repository.remove_recurring, recurring_id):
             raise RecurringNotFound(recurring_id)
+        self._changed(recurring_id)
 
     async def list(self) -> builtins.list[Definition]:
         """All definitions, by id."""

@@ -28,7 +28,10 @@ class Signals(Protocol):
     """How nodes wake each other; used by one thread (``wait``) and told by any (the rest)."""
 
     def announce(self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = ()) -> None:
-        """Tell the other nodes, soon and coalesced: lanes with work, tasks that changed."""
+        """Tell the other nodes, soon and coalesced.
+
+        ``lanes`` got work; ``tasks`` are ids of tasks and recurring tasks that changed.
+        """
 
     def wait(self, timeout: float) -> Wakeup | None:
         """Block until another node says something, ``interrupt`` or the timeout (None)."""
@@ -251,3 +254,6 @@ class Repository(TaskStore, ClaimStore, NodeStore, RecurringStore, Protocol):
 
     def now(self) -> datetime:
         """The database's clock."""
+
+    def abort_overdue(self) -> int:
+        """Close connections whose statement is past its deadline; called by another thread."""

@@ -68,7 +68,7 @@ class Lanes:
         names = sorted(queues)
         self._turn += 1
         at = self._turn % len(names)
-        wants = []
+        wants: list[Want] = []
         for name in names[at:] + names[:at]:
             most = -(-max(0, ready) // len(names))
             soon = -(-max(0, ahead) // len(names))

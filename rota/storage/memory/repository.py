@@ -40,3 +40,6 @@ class MemoryRepository(MemoryTasks, MemoryClaims, MemoryNodes, MemoryRecurring):
 
     def now(self) -> datetime:
         return self._book.clock.now()
+
+    def abort_overdue(self) -> int:
+        return 0  # no statement here can hang

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -79,7 +80,8 @@ class PostgresSignals:
                 self._lanes[lane[:2]] = min(known, lane.due_in)
             self._tasks.update(dict.fromkeys(tasks))
             self._poke()
-        if self._turn.acquire(blocking=False):
+        # An event loop must not wait for the server: there the listener's next wait sends it.
+        if asyncio._get_running_loop() is None and self._turn.acquire(blocking=False):
             try:
                 self._send_if_connected()
             finally:

@@ -130,6 +130,10 @@ class SQLiteRepository:
         """The machine's clock, which is SQLite's."""
         return self._clock.now()
 
+    def abort_overdue(self) -> int:
+        """Nothing: SQLite's busy timeout ends a wait, and callers give up by themselves."""
+        return 0
+
     def signals(self, node: int) -> VersionSignals:  # noqa: ARG002 - no commit tells its node
         """This node's ears."""
         ear = VersionSignals(
