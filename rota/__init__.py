@@ -12,7 +12,7 @@ from rota.core.clock import Clock
 from rota.core.context import BlockingContext, Context, Token
 from rota.core.ids import derive_id
 from rota.core.outcome import Again, Cancel, Done, Fail, Ignore, Outcome, Release, Retry
-from rota.core.request import ScheduleRequest
+from rota.core.request import ScheduleRequest, Unique
 from rota.core.run import Run
 from rota.core.task import Attempt, Task, TaskState
 from rota.errors import RotaError
@@ -47,6 +47,7 @@ __all__ = [
     "TaskSpec",
     "TaskState",
     "Token",
+    "Unique",
     "Work",
     "WorkRegistry",
     "derive_id",

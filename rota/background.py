@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextvars
+import os
 import threading
-from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any, Generic, Self, TypeVar, overload
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypeVar, overload
 
 from typing_extensions import Unpack
 
+from rota.app.blocking import BlockingHandle, LoopCaller
 from rota.app.requests import TaskOptions, TaskSpec
 from rota.app.scheduler import Scheduler
 from rota.control.handle import TaskHandle
+from rota.control.health import Health
 from rota.control.tasks import CancelAnswer
 from rota.core.clock import Seconds
 from rota.core.task import Attempt, Task
-from rota.errors import SchedulerNotRunning, WrongThread
 from rota.registry import Bound, Work, WorkRegistry
 from rota.storage.sync import RestoreReport
 from rota.triggers import Trigger
@@ -26,15 +26,15 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Blocking:
+class Blocking(LoopCaller):
     """The verbs of a running ``Scheduler``, blocking; from any thread but the loop's own.
 
     The schedule side runs in a copy of the calling thread's context.
     """
 
     def __init__(self, scheduler: Scheduler, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self._scheduler = scheduler
-        self._loop = loop
 
     @overload
     def schedule(
@@ -82,9 +82,29 @@ class Blocking:
         """As :meth:`Scheduler.history`."""
         return self.call(self._scheduler.history(task_id))
 
-    def cancel(self, task_id: object, reason: str = "cancelled by the caller") -> CancelAnswer:
+    def cancel(
+        self, task_id: object = None, reason: str = "cancelled by the caller", **how: Any
+    ) -> CancelAnswer:
         """As :meth:`Scheduler.cancel`."""
-        return self.call(self._scheduler.cancel(task_id, reason))
+        return self.call(self._scheduler.cancel(task_id, reason, **how))
+
+    def schedule_soon(
+        self, work: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
+    ) -> BlockingHandle[Any]:
+        """As :meth:`Scheduler.schedule_soon`."""
+        return self._handle(self.call(self._scheduler.schedule_soon(work, params, **options)))
+
+    def flush(self) -> None:
+        """As :meth:`Scheduler.flush`."""
+        self.call(self._scheduler.flush())
+
+    def health(self) -> Health:
+        """As :meth:`Scheduler.health`."""
+        return self.call(self._scheduler.health())
+
+    def wake(self) -> None:
+        """As :meth:`Scheduler.wake`."""
+        self._loop.call_soon_threadsafe(self._scheduler.wake)
 
     def update(self, task_id: object, **changes: Any) -> Task:
         """As :meth:`Scheduler.update`."""
@@ -116,84 +136,8 @@ class Blocking:
             self._scheduler.add_recurring(recurring_id, work, trigger, params=params, **options)
         )
 
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the scheduler's loop and wait for it.
-
-        Raises ``WrongThread`` on the loop's own thread, which would wait for itself for ever.
-        """
-        if _running_loop() is self._loop:
-            coroutine.close()
-            raise WrongThread(
-                "a blocking verb was called on the event loop's own thread, which would wait "
-                "for itself; await the same verb of Scheduler instead"
-            )
-        if self._loop.is_closed():
-            coroutine.close()
-            raise SchedulerNotRunning("the scheduler's event loop is closed; start it again")
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        context = contextvars.copy_context()
-        self._loop.call_soon_threadsafe(_begin, self._loop, coroutine, context, future)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
     def _handle(self, handle: TaskHandle[Any]) -> BlockingHandle[Any]:
         return BlockingHandle(handle, self)
-
-
-class BlockingHandle(Generic[R]):
-    """A scheduled task, for threads; see :class:`TaskHandle`."""
-
-    __slots__ = ("_blocking", "_handle")
-
-    def __init__(self, handle: TaskHandle[R], blocking: Blocking) -> None:
-        self._handle = handle
-        self._blocking = blocking
-
-    def __repr__(self) -> str:
-        return f"BlockingHandle({self.id!r}, created={self.created})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BlockingHandle) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    @property
-    def id(self) -> str:
-        """The task's id."""
-        return self._handle.id
-
-    @property
-    def created(self) -> bool:
-        """False when an existing task was met."""
-        return self._handle.created
-
-    def info(self) -> Task:
-        """The task as it stands now."""
-        return self._blocking.call(self._handle.info())
-
-    def history(self) -> list[Attempt]:
-        """Its attempts that have ended, oldest first."""
-        return self._blocking.call(self._handle.history())
-
-    def wait(self, timeout: Seconds | None = None) -> Task:
-        """The task once it has ended; ``ResultTimeout`` after so many seconds."""
-        return self._blocking.call(self._handle.wait(timeout))
-
-    def result(self, timeout: Seconds | None = None) -> R:
-        """What the work returned; see :meth:`TaskHandle.result`."""
-        return self._blocking.call(self._handle.result(timeout))
-
-    def cancel(self, reason: str = "cancelled by the caller") -> CancelAnswer:
-        """See :meth:`TaskHandle.cancel`."""
-        return self._blocking.call(self._handle.cancel(reason))
-
-    def update(self, **changes: Any) -> Task:
-        """See :meth:`TaskHandle.update`."""
-        return self._blocking.call(self._handle.update(**changes))
 
 
 class BackgroundScheduler(Blocking):
@@ -246,6 +190,7 @@ class BackgroundScheduler(Blocking):
             return
         if self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._serve, name="rota-loop", daemon=True)
         self._thread.start()
         try:
@@ -277,31 +222,3 @@ class BackgroundScheduler(Blocking):
         self._loop.call_soon_threadsafe(self._loop.stop)
         if thread is not None:
             thread.join(10.0)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _begin(
-    loop: asyncio.AbstractEventLoop,
-    coroutine: Coroutine[Any, Any, T],
-    context: contextvars.Context,
-    future: concurrent.futures.Future[T],
-) -> None:
-    task = loop.create_task(coroutine, context=context)
-    task.add_done_callback(lambda done: _settle(done, future))
-
-
-def _settle(task: asyncio.Task[T], future: concurrent.futures.Future[T]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    if task.cancelled():
-        future.set_exception(concurrent.futures.CancelledError())
-    elif (error := task.exception()) is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(task.result())

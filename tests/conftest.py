@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.postgres_fixtures import *  # noqa: F403 - fixtures are found by name
 
 from rota import Scheduler, WorkRegistry
 from rota.core.clock import Clock, SystemClock
@@ -16,6 +15,7 @@ from rota.core.ports import Repository
 from rota.storage.memory import MemoryRepository
 from rota.storage.open import open_repository
 from rota.testing.clock import FakeClock
+from tests.postgres_fixtures import *  # noqa: F403 - fixtures are found by name
 
 BACKENDS = ("memory", "sqlite", "postgres")
 
@@ -72,14 +72,14 @@ def make_database(
 @pytest.fixture(params=BACKENDS)
 def database(
     request: pytest.FixtureRequest, make_database: Callable[[str, Clock], Database]
-) -> Iterator[Database]:
+) -> Database:
     """Each of the three, on the machine's clock."""
-    yield make_database(request.param, SystemClock())
+    return make_database(request.param, SystemClock())
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def durable(
     request: pytest.FixtureRequest, make_database: Callable[[str, Clock], Database]
-) -> Iterator[Database]:
+) -> Database:
     """The two that survive, on the machine's clock."""
-    yield make_database(request.param, SystemClock())
+    return make_database(request.param, SystemClock())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -14,6 +15,7 @@ from rota.storage.postgres import PostgresRepository
 from rota.testing.clock import FakeClock
 from rota.testing.postgres_server import PostgresServer
 
+PATIENCE = 20.0
 OpenPostgres = Callable[..., PostgresRepository]
 
 
@@ -129,3 +131,23 @@ def stranger(postgres_url: str, postgres_schema: str) -> Iterator[psycopg.Connec
     """A connection that is not rota's, on this test's schema, in a transaction of its own."""
     with psycopg.connect(postgres_url, options=f"-c search_path={postgres_schema}") as connection:
         yield connection
+
+
+@pytest.fixture
+def await_blocked(postgres_url: str, postgres_schema: str) -> Iterator[Callable[[], None]]:
+    """Returns once a statement on this test's tables waits for a lock."""
+    query = (
+        "select count(*) from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0"
+        " and strpos(query, %s) > 0"
+    )
+    with psycopg.connect(postgres_url, autocommit=True) as watcher:
+
+        def wait() -> None:
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline:
+                row = watcher.execute(query, (postgres_schema,)).fetchone()
+                if row is not None and row[0]:
+                    return
+            pytest.fail("nothing is blocked")
+
+        yield wait

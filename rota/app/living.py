@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 
 from rota.app.house import House
 from rota.core.clock import Clock
 from rota.core.run import Stop
-from rota.errors import SchedulerNotRunning, StorageUnavailable
+from rota.errors import ForkedScheduler, SchedulerNotRunning, StorageUnavailable
 from rota.scheduler.executor import Held
 from rota.storage.restoring import restore
 from rota.storage.sync import RestoreReport
@@ -19,19 +20,42 @@ log = logging.getLogger("rota")
 GRACE = 1.0
 #: Writing the last outcomes may take so long.
 LAST_WRITES = 10.0
+#: How often a start looks whether joining has failed.
+JOIN_LOOK = 0.1
 
 
 async def move_in(house: House, *, start_timeout: float) -> RestoreReport:
-    """Open the database (waiting for it up to ``start_timeout``), join, restore, begin."""
-    clock, offload, repository = house.clock, house.offload, house.repository
+    """Open the database (waiting for it up to ``start_timeout``), join, restore, begin.
+
+    What was begun is ended again if it fails.
+    """
+    try:
+        report = await _arrive(house, start_timeout)
+    except BaseException:
+        await _give_up(house)
+        raise
+    house.inserter.start()
+    for duty in house.duties:
+        if not duty.started:
+            duty.start()
+    if not house.settings.client_only:
+        house.firing.start()
+        house.wires.look_over()
+    return report
+
+
+async def _arrive(house: House, start_timeout: float) -> RestoreReport:
+    clock, offload = house.clock, house.offload
     until = clock.monotonic() + start_timeout
     pause = 0.05
     while True:
         try:
-            await offload.run(repository.open)
-            await offload.run(house.life.join)
-            await offload.run(house.open_signals)
-            break
+            await offload.run(house.repository.open)
+            await _join(house)
+            await offload.run(house.wires.open)
+            if house.settings.client_only:
+                return house.sync.report
+            return await offload.run(_restore, house, 0.0)
         except StorageUnavailable as error:
             if clock.monotonic() + pause > until:
                 raise StorageUnavailable(
@@ -41,17 +65,26 @@ async def move_in(house: House, *, start_timeout: float) -> RestoreReport:
             log.warning("the database cannot be reached yet, will go on trying: %s", error)
             await _sleep(clock, pause)
             pause = min(2.0, pause * 2)
-    report = (
-        house.sync.report if house.settings.client_only else await offload.run(_restore, house, 0.0)
-    )
-    house.inserter.start()
-    for duty in house.duties:
-        if duty is not house.inserter.duty:
-            duty.start()
-    if not house.settings.client_only:
-        house.firing.start()
-        house.look_over()
-    return report
+
+
+async def _join(house: House) -> None:
+    """Have the heartbeat's thread join: its connection is to hold what proves that it lives."""
+    life = house.life
+    if not life.duty.started:
+        life.duty.start()
+    while not await house.offload.run(life.wait_joined, JOIN_LOOK):
+        if life.duty.error is not None:
+            raise life.duty.error
+
+
+async def _give_up(house: House) -> None:
+    """End what a start that failed has begun."""
+    house.closing = True
+    house.life.duty.stop()
+    await _joined(house.repository.close)
+    await _joined(house.life.duty.join)
+    await _joined(house.wires.close)
+    await _joined(house.offload.close)
 
 
 async def restore_again(house: House, wait: float) -> RestoreReport:
@@ -61,9 +94,12 @@ async def restore_again(house: House, wait: float) -> RestoreReport:
 
 async def move_out(house: House, *, timeout: float | None) -> None:
     """Stop claiming, hand back what waits, let work end, release the rest, flush, leave."""
+    if os.getpid() != house.process:
+        raise ForkedScheduler
     house.closing = True
     dispatcher = house.engine.dispatcher
     await house.firing.stop()
+    await _within(house.clock, house.soon.flush(), LAST_WRITES)
     await _stopped(house, house.sync.duty.stop, house.sync.duty.join)
     for entry in dispatcher.holding():
         if isinstance(entry, Held) and dispatcher.withdraw(entry):
@@ -74,10 +110,10 @@ async def move_out(house: House, *, timeout: float | None) -> None:
     if unwritten := house.finisher.unwritten:
         log.error("%d outcomes could not be written; their tasks will run again", unwritten)
     house.waiters.close(SchedulerNotRunning("the scheduler was shut down; ask another one"))
-    house.signals.interrupt()
+    house.wires.signals.interrupt()
     for duty in reversed(house.duties):
         duty.stop()
-    house.signals.interrupt()
+    house.wires.signals.interrupt()
     for duty in house.duties:
         await _joined(duty.join)
     try:
@@ -85,7 +121,7 @@ async def move_out(house: House, *, timeout: float | None) -> None:
     except StorageUnavailable as error:
         log.warning("could not sign off, the lease will run out instead: %s", error)
     await house.engine.stop(0)
-    house.signals.close()
+    house.wires.close()
     await _joined(house.repository.close)
     await _joined(house.offload.close)
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, TypedDict
 
 from rota.core.backoff import Backoff, BackoffFunction
 from rota.core.clock import Seconds, instant, seconds
-from rota.core.codec import check_mapping
+from rota.core.codec import check_mapping, dump
 from rota.core.ids import check_id, new_id
 from rota.core.names import check_key, check_work
-from rota.core.options import Options
-from rota.core.request import OnConflict, ScheduleRequest
+from rota.core.options import FollowUp, Options
+from rota.core.request import OnConflict, ScheduleRequest, Unique
 from rota.errors import InvalidArgument
 from rota.registry import Bound, Work, WorkOptions, WorkRegistry
 
@@ -27,7 +27,9 @@ class TaskOptions(TypedDict, total=False):
     later · ``unique`` key among unfinished tasks · ``on_conflict`` raise, return or
     replace · ``id`` UUID of your own, as idempotency key · ``meta`` JSON object ·
     ``max_rescues`` losses of its node while alone · ``store_result`` · ``allow_unknown``
-    schedule a work that is not registered here.
+    schedule a work that is not registered here · ``on_done``, ``on_failed`` a bound work
+    or :class:`TaskSpec` inserted in the transaction that finishes this task ·
+    ``connection`` yours: the task is scheduled if and when your transaction commits.
     """
 
     at: datetime | None
@@ -38,13 +40,16 @@ class TaskOptions(TypedDict, total=False):
     backoff: Backoff | BackoffFunction | None
     timeout: Seconds | None
     expires: datetime | Seconds | None
-    unique: str | None
+    unique: str | Unique | None
     on_conflict: OnConflict
     id: object
     meta: dict[str, Any] | None
     max_rescues: int | None
     store_result: bool
     allow_unknown: bool
+    on_done: Any
+    on_failed: Any
+    connection: object
 
 
 class TaskSpec(NamedTuple):
@@ -101,13 +106,35 @@ class Requests:
                 timeout=said.get("timeout"),
                 max_rescues=said.get("max_rescues", 5),
                 store_result=said.get("store_result", True),
+                on_done=self._follow_up(options.get("on_done"), "on_done"),
+                on_failed=self._follow_up(options.get("on_failed"), "on_failed"),
             ),
             meta=self._meta(said, options),
-            unique=None
-            if options.get("unique") is None
-            else check_key(options["unique"], "unique"),
+            **_unique(options.get("unique")),
             on_conflict=_on_conflict(options.get("on_conflict", "raise")),
+            connection=options.get("connection"),
             **_when(options, said),
+        )
+
+    def _follow_up(self, target: object, field: str) -> FollowUp | None:
+        """What is to be inserted when the task ends, checked now."""
+        if target is None:
+            return None
+        spec = target if isinstance(target, TaskSpec) else TaskSpec(target)
+        request = self.make(spec.work, spec.params, spec.options)
+        if request.given_id or request.unique is not None or request.at is not None:
+            raise InvalidArgument(
+                f"{field} cannot have id, unique or at; a follow-up is new each time, "
+                "give it a delay",
+                field=field,
+            )
+        return FollowUp(
+            work=request.work,
+            params=dump(request.params, "params"),
+            queue=request.queue,
+            priority=request.priority,
+            delay=request.delay,
+            options=request.options.encode(),
         )
 
     def adopt(self, work_id: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +201,20 @@ def _when(options: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]
     elif expires is not None:
         fields["expires_in"] = seconds(expires, "expires")
     return fields
+
+
+def _unique(value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, Unique):
+        period = seconds(value.period, "unique.period")
+        if period <= 0:
+            raise InvalidArgument(
+                f"unique.period is {value.period!r}; it must be more than zero",
+                field="unique.period",
+            )
+        return {"unique": check_key(value.key, "unique"), "period": period}
+    return {"unique": check_key(value, "unique")}
 
 
 def _on_conflict(value: object) -> OnConflict:

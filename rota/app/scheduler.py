@@ -13,29 +13,30 @@ from rota.app.house import House
 from rota.app.living import move_in, move_out, restore_again
 from rota.app.requests import TaskOptions, TaskSpec
 from rota.app.settings import Settings, check_queues, check_span
+from rota.app.verbs import SchedulerVerbs
 from rota.control.handle import TaskHandle
 from rota.control.recurring import RecurringVerbs
 from rota.core.clock import Clock, Seconds, SystemClock
 from rota.core.codec import SIZE_LIMIT
 from rota.core.events import Listener
-from rota.core.ids import check_id
 from rota.core.ports import Repository
-from rota.core.task import Attempt, Claimed, Inserted, Task
-from rota.errors import ForkedScheduler, SchedulerNotRunning
+from rota.core.request import ScheduleRequest
+from rota.core.task import Claimed
+from rota.errors import ForkedScheduler, InvalidArgument, SchedulerNotRunning
 from rota.registry import Bound, Work, WorkRegistry
 from rota.scheduler.engine import check_concurrency
 from rota.storage.open import open_repository
 from rota.storage.sync import RestoreReport
+from rota.storage.transactions import after_commit
 from rota.triggers import Trigger
 
 if TYPE_CHECKING:
     from rota.background import Blocking
-    from rota.control.tasks import CancelAnswer
 
 R = TypeVar("R")
 
 
-class Scheduler:
+class Scheduler(SchedulerVerbs):
     """Schedules tasks, runs them at their time, and keeps them in a database.
 
     ``works`` are the functions this node can run. ``url`` names the database:
@@ -84,7 +85,9 @@ class Scheduler:
         schema: str | None = None,
         poll_only: bool = False,
         synchronous: str | None = None,
+        lazy_params: bool = False,
         on_event: Listener | None = None,
+        on_error: Callable[[ScheduleRequest, Exception], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
         served, limits = check_queues(queues)
@@ -107,6 +110,8 @@ class Scheduler:
             start_timeout=check_span(start_timeout, "start_timeout", 0.0),
             size_limit=size_limit,
             on_event=on_event,
+            on_error=on_error,
+            lazy_params=lazy_params,
             storage={"schema": schema, "poll_only": poll_only, "synchronous": synchronous},
         )
         self._url = url
@@ -158,7 +163,9 @@ class Scheduler:
         """The verbs on recurring tasks."""
         house = self._open()
         return RecurringVerbs(
-            repository=house.repository, offload=house.offload, changed=house.firing.wake
+            repository=house.repository,
+            offload=house.offload,
+            changed=house.wires.recurring_changed,
         )
 
     @property
@@ -175,6 +182,7 @@ class Scheduler:
         ``StorageUnavailable``; other ``StorageError``s at once.
         """
         if self._house is not None:
+            self._open()
             return
         repository = (
             open_repository(self._url, clock=self._clock, **self._settings.storage)
@@ -235,7 +243,24 @@ class Scheduler:
         """
         house = self._open()
         request = house.requests.make(work, params, options)
-        return self._handle(house, await house.store(request))
+        handle = house.handle(await house.store(request))
+        if handle.created and request.connection is not None:
+            self._wake_after_commit(house, [request])
+        return handle
+
+    async def schedule_soon(
+        self, work: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
+    ) -> TaskHandle[Any]:
+        """Put a task in without waiting for the database; it is stored in the background.
+
+        What cannot be right raises at once, as in ``schedule``; what the database refuses
+        later is logged and given to ``on_error``. Waits only while 10,000 are under way.
+        ``shutdown`` stores all of them; a crash loses those that are not stored yet.
+        """
+        house = self._open()
+        request = house.requests.make(work, params, options)
+        await house.soon.put(request)
+        return TaskHandle(request.id, verbs=house.verbs)
 
     async def schedule_many(
         self,
@@ -260,47 +285,15 @@ class Scheduler:
                 requests.append(house.requests.make(item, None, options))
         if not requests:
             return []
+        if len({id(request.connection) for request in requests}) > 1:
+            raise InvalidArgument(
+                "connection differs between the tasks; all of one call go into one transaction",
+                field="connection",
+            )
         answers = await house.store_many(requests)
-        return [self._handle(house, answer) for answer in answers]
-
-    def handle(self, task_id: object) -> TaskHandle[Any]:
-        """A handle for a task known by its id; does not ask the database."""
-        return TaskHandle(check_id(task_id), verbs=self._open().verbs)
-
-    async def info(self, task_id: object) -> Task:
-        """The task as it stands; raises ``TaskNotFound``."""
-        return await self._open().verbs.info(check_id(task_id))
-
-    async def find(self, *, unique: str) -> Task | None:
-        """The unfinished task with this unique key."""
-        return await self._open().verbs.find(unique)
-
-    async def history(self, task_id: object) -> list[Attempt]:
-        """A task's attempts that have ended, oldest first."""
-        return await self._open().verbs.history(check_id(task_id))
-
-    async def cancel(
-        self, task_id: object, reason: str = "cancelled by the caller"
-    ) -> CancelAnswer:
-        """Cancel a task, wherever it is; see :meth:`TaskHandle.cancel`."""
-        return await self._open().verbs.cancel(check_id(task_id), reason)
-
-    async def update(self, task_id: object, **changes: Any) -> Task:
-        """Change a waiting task; see :meth:`TaskHandle.update`."""
-        return await self._open().verbs.update(check_id(task_id), **changes)
-
-    async def run_now(self, task_id: object) -> None:
-        """Claim this very task and run it here, due or not.
-
-        Raises ``AlreadyClaimed`` if another attempt has it, ``WrongState``, ``TaskNotFound``.
-        """
-        house = self._open()
-        await house.offload.run(house.sync.claim_one, check_id(task_id))
-
-    async def counts(self) -> dict[str, int]:
-        """Unfinished tasks by status: scheduled, parked, working."""
-        house = self._open()
-        return await house.offload.run(house.repository.counts)
+        if requests[0].connection is not None:
+            self._wake_after_commit(house, requests)
+        return [house.handle(answer) for answer in answers]
 
     async def restore(self, wait: Seconds = 3.0) -> RestoreReport:
         """Take back what dead nodes left; names what was interrupted, unknown, or in error.
@@ -327,12 +320,12 @@ class Scheduler:
         request = house.requests.make(work, params, options)
         await self.recurring.add(recurring_id, request, trigger, start=start)
 
-    def _handle(self, house: House, answer: Inserted) -> TaskHandle[Any]:
-        return TaskHandle(
-            answer.id,
-            verbs=house.verbs,
-            created=answer.created,
-            state_met=str(answer.state.public),
+    def _wake_after_commit(self, house: House, requests: Sequence[ScheduleRequest]) -> None:
+        """Tell who waits for work once the caller's transaction has committed."""
+        lanes = house.wires.lanes_of(requests)
+        after_commit(
+            requests[0].connection,
+            lambda: house.loop.call_soon_threadsafe(house.wires.nudge, lanes),
         )
 
     def _open(self) -> House:

@@ -10,6 +10,7 @@ from rota.core.clock import Seconds, seconds
 from rota.core.codec import SIZE_LIMIT
 from rota.core.events import Listener
 from rota.core.names import check_queue
+from rota.core.request import ScheduleRequest
 from rota.core.task import Claimed
 from rota.errors import InvalidArgument
 from rota.scheduler.engine import check_concurrency
@@ -35,6 +36,8 @@ class Settings:
     start_timeout: float = 30.0
     size_limit: int = SIZE_LIMIT
     on_event: Listener | None = None
+    on_error: Callable[[ScheduleRequest, Exception], object] | None = None
+    lazy_params: bool = False
     storage: Mapping[str, Any] = field(default_factory=dict)
 
     @property

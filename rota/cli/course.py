@@ -71,7 +71,11 @@ class Course:
     def delays(self) -> list[float]:
         """Seconds from due to the first start, of all tasks that have started, in order."""
         due = self.due
-        return sorted(at - due[task] for task, at in self.first_start.items() if task in due)
+        # A wall clock that is set back between the two would show a start before its time;
+        # whether there was one is the history checker's to say.
+        return sorted(
+            max(0.0, at - due[task]) for task, at in self.first_start.items() if task in due
+        )
 
     def started_elsewhere(self, tasks: set[str], name: str, since: float) -> float | None:
         """When the first of these tasks started on another node after that moment."""

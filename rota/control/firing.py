@@ -26,6 +26,8 @@ log = logging.getLogger("rota.recurring")
 
 POLL = 5.0
 AT_ONCE = 500
+#: Definitions that cannot be fired now are tried again after so many seconds.
+STUCK = 1.0
 
 
 class Firing:
@@ -69,9 +71,9 @@ class Firing:
         due, following = await self._offload.run(self._repository.due_recurring, 0.0, AT_ONCE)
         if due:
             now = await self._offload.run(self._repository.now)
-            for definition in due:
-                await self._fire(definition, now)
-            return 0.0
+            ticked = [await self._fire(definition, now) for definition in due]
+            # What could not be fired stays due: it must not make this loop spin.
+            return 0.0 if any(ticked) else STUCK * self._rng.uniform(0.7, 1.0)
         poll = POLL * self._rng.uniform(0.7, 1.0)
         return poll if following is None else min(poll, following)
 
@@ -98,10 +100,11 @@ class Firing:
         finally:
             alarm.cancel()
 
-    async def _fire(self, definition: Definition, now: datetime) -> None:
+    async def _fire(self, definition: Definition, now: datetime) -> bool:
+        """Fire one tick; whether its definition has moved on."""
         expected = definition.next_fire_at
         if expected is None:
-            return
+            return False
         try:
             trigger = from_json(json.loads(definition.trigger))
             fire_at, following = latest(trigger, expected, now)
@@ -109,7 +112,7 @@ class Firing:
             log.warning(
                 "recurring task %r cannot be read, it is passed over: %s", definition.id, error
             )
-            return
+            return False
         child = new_id()
         fire = Fire(definition.id, expected, following, fire_at, "fired", 1, child)
         try:
@@ -118,6 +121,12 @@ class Firing:
             log.info("a child of %r was rejected: %s", definition.id, error)
             rejected = Fire(definition.id, expected, following, fire_at, "rejected")
             await self._offload.run(self._repository.fire, [(rejected, None)])
+        except StorageError:
+            raise
+        except Exception:
+            log.exception("the child of recurring task %r could not be scheduled", definition.id)
+            return False
+        return True
 
 
 def latest(trigger: Trigger, expected: datetime, now: datetime) -> tuple[datetime, datetime | None]:

@@ -9,7 +9,7 @@ from typing_extensions import TypeVar
 if TYPE_CHECKING:
     from rota.control.tasks import CancelAnswer, TaskVerbs
     from rota.core.clock import Seconds
-    from rota.core.task import Attempt, Task
+    from rota.core.task import Attempt, Report, Task, TaskState
 
 R = TypeVar("R", default=Any)
 
@@ -59,9 +59,28 @@ class TaskHandle(Generic[R]):
         """
         return cast("R", await self._verbs.result(self.id, timeout))
 
-    async def cancel(self, reason: str = "cancelled by the caller") -> CancelAnswer:
-        """Cancel it: ``cancelled`` if it waited, ``requested`` if it runs, else how it ended."""
-        return await self._verbs.cancel(self.id, reason)
+    async def cancel(
+        self, reason: str = "cancelled by the caller", *, children: bool = False
+    ) -> CancelAnswer:
+        """Cancel it: ``cancelled`` if it waited, ``requested`` if it runs, else how it ended.
+
+        With ``children`` everything it spawned, and what that spawned, is cancelled too.
+        """
+        return await self._verbs.cancel(self.id, reason, children=children)
+
+    async def report(self) -> Report | None:
+        """Its newest progress report, also after its end."""
+        return await self._verbs.report(self.id)
+
+    async def children(
+        self, limit: int = 100, *, after: str | None = None
+    ) -> list[TaskHandle[Any]]:
+        """What it spawned, by id; ``after`` the last id of the page before."""
+        return await self._verbs.children(self.id, limit, after=after)
+
+    async def count_children(self) -> dict[TaskState, int]:
+        """How many children it has in each state."""
+        return await self._verbs.count_children(self.id)
 
     async def update(self, **changes: Any) -> Task:
         """Change it while it waits: ``at``, ``delay``, ``queue``, ``priority``, ``params``."""

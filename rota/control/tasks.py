@@ -7,13 +7,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
+from rota.control.handle import TaskHandle
 from rota.control.waiting import Waiters
 from rota.core.clock import Clock, Seconds, instant, seconds
-from rota.core.codec import check_mapping, dump
+from rota.core.codec import check_mapping, dump, load
 from rota.core.duty import Offload
 from rota.core.names import check_key, check_priority, check_queue
 from rota.core.ports import Repository
-from rota.core.task import Attempt, Lane, Stored, Task, TaskState
+from rota.core.task import Attempt, Lane, Report, Stored, Task, TaskState
 from rota.core.unset import UNSET, Unset
 from rota.errors import (
     InvalidArgument,
@@ -22,6 +23,9 @@ from rota.errors import (
     TaskFailed,
     TaskNotFound,
 )
+
+#: How many children are looked at in one statement.
+PAGE = 200
 
 CancelAnswer = Literal["cancelled", "requested", "done", "failed"]
 
@@ -67,6 +71,14 @@ class TaskVerbs:
         task_id = await self._offload.run(self._repository.find_key, key)
         return None if task_id is None else await self._offload.run(self._repository.get, task_id)
 
+    async def find_key(self, unique: str) -> str:
+        """The id of the unfinished task with this key; raises ``TaskNotFound``."""
+        key = check_key(unique, "unique")
+        task_id = await self._offload.run(self._repository.find_key, key)
+        if task_id is None:
+            raise TaskNotFound(f"with unique key {key!r}")
+        return task_id
+
     async def wait(self, task_id: str, timeout: Seconds | None = None) -> Task:
         """The task once it has ended; raises ``ResultTimeout``, ``TaskNotFound``."""
         task = await self.info(task_id)
@@ -103,9 +115,52 @@ class TaskVerbs:
             raise TaskCancelled(task_id, task.reason or "cancelled")
         return self._revive(task.work, task.result)
 
-    async def cancel(self, task_id: str, reason: str) -> CancelAnswer:
-        """Cancel a waiting task, ask a working one to stop, tell how a finished one ended."""
-        met = await self._offload.run(self._repository.cancel, task_id, reason)
+    async def report(self, task_id: str) -> Report | None:
+        """The newest progress report of a task, also after its end."""
+        stored = await self._offload.run(self._repository.reported, task_id)
+        return None if stored is None else stored._replace(data=load(stored.data))
+
+    async def children(
+        self, task_id: str, limit: int = 100, *, after: str | None = None
+    ) -> list[TaskHandle[Any]]:
+        """Handles of what a task spawned, by id."""
+        rows = await self._offload.run(self._repository.children, task_id, limit, after)
+        return [
+            TaskHandle(child, verbs=self, created=False, state_met=str(state.public))
+            for child, _, state in rows
+        ]
+
+    async def count_children(self, task_id: str) -> dict[TaskState, int]:
+        """How many children a task has in each state; parked ones count as scheduled."""
+        counts: dict[TaskState, int] = {}
+        stored = await self._offload.run(self._repository.count_children, task_id)
+        for state, count in stored.items():
+            counts[state.public] = counts.get(state.public, 0) + count
+        return counts
+
+    async def cancel(
+        self, task_id: str, reason: str, *, children: bool = False, tombstone: bool = False
+    ) -> CancelAnswer:
+        """Cancel a waiting task, ask a working one to stop, tell how a finished one ended.
+
+        The parent goes first, so that it spawns nothing more while its children go.
+        """
+        answer = await self._cancel(task_id, reason, tombstone=tombstone)
+        if children:
+            await self._cancel_children(task_id, reason)
+        return answer
+
+    async def _cancel_children(self, task_id: str, reason: str) -> None:
+        after = None
+        while rows := await self._offload.run(self._repository.children, task_id, PAGE, after):
+            for child, _, state in rows:
+                after = child
+                if not state.public.final:
+                    await self._cancel(child, reason, tombstone=False)
+                await self._cancel_children(child, reason)
+
+    async def _cancel(self, task_id: str, reason: str, *, tombstone: bool) -> CancelAnswer:
+        met = await self._offload.run(self._repository.cancel, task_id, reason, tombstone=tombstone)
         match met:
             case None:
                 raise TaskNotFound(task_id)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from rota.core.codec import load
+from rota.errors import SchedulerNotRunning
 
 if TYPE_CHECKING:
-    from rota.core.clock import Clock
-    from rota.core.task import Claimed
+    from collections.abc import Coroutine
+
+    from rota.core.clock import Clock, Seconds
+    from rota.core.task import Claimed, Task
+
+R_co = TypeVar("R_co", covariant=True)
 
 log = logging.getLogger("rota.work")
 
@@ -24,13 +29,77 @@ class Token(NamedTuple):
     batch: int
 
 
-class _Facts:
+class Child(Protocol[R_co]):
+    """A spawned task, to be awaited or cancelled by whoever spawned it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def created(self) -> bool: ...
+
+    async def info(self) -> Task: ...
+
+    async def result(self, timeout: Seconds | None = None) -> R_co: ...
+
+    async def cancel(self, reason: str = ..., *, children: bool = ...) -> Any: ...
+
+
+class BlockingChild(Protocol[R_co]):
+    """The same for threads."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def created(self) -> bool: ...
+
+    def info(self) -> Task: ...
+
+    def result(self, timeout: Seconds | None = None) -> R_co: ...
+
+    def cancel(self, reason: str = ..., *, children: bool = ...) -> Any: ...
+
+
+class Desk(Protocol):
+    """What a running attempt can have done for it; given by the scheduler that runs it."""
+
+    async def report(self, facts: Facts, n: int, data: Any) -> None: ...
+
+    async def spawn(
+        self, facts: Facts, work: Any, params: Any, key: str | None, options: Mapping[str, Any]
+    ) -> Child[Any]: ...
+
+    async def complete(self, facts: Facts, connection: object, result: Any) -> None: ...
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run it on the scheduler's loop and block this thread for its result."""
+
+    def blocking(self, child: Child[Any]) -> BlockingChild[Any]: ...
+
+
+class Facts:
     """What is known of an attempt from its claim; shared by both faces."""
 
-    __slots__ = ("_claimed", "_clock", "_deadline", "_logger", "_stop", "token")
+    __slots__ = (
+        "_claimed",
+        "_clock",
+        "_deadline",
+        "_desk",
+        "_logger",
+        "_reports",
+        "_stop",
+        "completed",
+        "token",
+    )
 
-    def __init__(self, claimed: Claimed, *, token: Token, clock: Clock) -> None:
+    def __init__(
+        self, claimed: Claimed, *, token: Token, clock: Clock, desk: Desk | None = None
+    ) -> None:
         self._claimed = claimed
+        self._desk = desk
+        self._reports = 0
+        self.completed: bool = False  #: ``complete`` was called, committed or not
         self._clock = clock
         self._deadline: float | None = None
         self._stop: str | None = None
@@ -113,41 +182,108 @@ class _Facts:
             self._logger = logging.LoggerAdapter(log, extra)
         return self._logger
 
+    def _at_the_desk(self) -> Desk:
+        if self._desk is None:
+            raise SchedulerNotRunning(
+                "this context belongs to no scheduler; report, spawn and complete need a "
+                "running one"
+            )
+        return self._desk
 
-class Context(_Facts):
+    def _next_report(self) -> int:
+        self._reports += 1
+        return self._reports
+
+
+class Context(Facts):
     """What a coroutine work sees of its attempt; asked for by annotating the first parameter."""
 
     __slots__ = ()
 
+    async def report(self, data: Any) -> None:
+        """Keep this as the task's progress, readable by others while it runs.
 
-class BlockingContext(_Facts):
+        ``data`` is JSON; a later report replaces it. A report says that the work gets on:
+        losses of its node are counted anew. Raises ``LeaseLost`` when this attempt does
+        not count any more.
+        """
+        await self._at_the_desk().report(self, self._next_report(), data)
+
+    async def spawn(
+        self,
+        work: Any,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        **options: Any,
+    ) -> Child[Any]:
+        """Schedule a child of this task, if and only if this attempt still counts.
+
+        With a ``key`` a repeated attempt finds the child of the first instead of making
+        another. Options as in ``schedule``. Raises ``LeaseLost``.
+        """
+        return await self._at_the_desk().spawn(self, work, params, key, options)
+
+    async def complete(self, *, connection: object, result: Any = None) -> None:
+        """Finish this task inside your own transaction: your writes and this commit together.
+
+        For works registered ``transactional=True``. ``connection`` is a SQLAlchemy
+        connection or session, or psycopg's. Raises ``LeaseLost`` inside the transaction
+        when the attempt does not count any more: roll back. If you roll back, what the
+        function returns or raises counts, as ever.
+        """
+        await self._at_the_desk().complete(self, connection, result)
+
+
+class BlockingContext(Facts):
     """The same for plain functions, which run in threads."""
 
     __slots__ = ("_stopped",)
 
-    def __init__(self, claimed: Claimed, *, token: Token, clock: Clock) -> None:
-        super().__init__(claimed, token=token, clock=clock)
+    def __init__(
+        self, claimed: Claimed, *, token: Token, clock: Clock, desk: Desk | None = None
+    ) -> None:
+        super().__init__(claimed, token=token, clock=clock, desk=desk)
         self._stopped = threading.Event()
+
+    def report(self, data: Any) -> None:
+        """As :meth:`Context.report`."""
+        desk = self._at_the_desk()
+        desk.wait_for(desk.report(self, self._next_report(), data))
+
+    def spawn(
+        self,
+        work: Any,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        **options: Any,
+    ) -> BlockingChild[Any]:
+        """As :meth:`Context.spawn`."""
+        desk = self._at_the_desk()
+        return desk.blocking(desk.wait_for(desk.spawn(self, work, params, key, options)))
+
+    def complete(self, *, connection: object, result: Any = None) -> None:
+        """As :meth:`Context.complete`."""
+        desk = self._at_the_desk()
+        desk.wait_for(desk.complete(self, connection, result))
 
     def wait(self, seconds: float) -> bool:
         """Sleep at most so long; True at once when the run is asked to stop."""
         return self._clock.wait(self._stopped, seconds) or self.cancelled
 
 
-def request_stop(context: _Facts, reason: str) -> None:
+def request_stop(context: Facts, reason: str) -> None:
     """Tell the run to stop, whichever face it sees."""
     context._stop = reason  # noqa: SLF001 - the engine's side of the same object
     if isinstance(context, BlockingContext):
         context._stopped.set()  # noqa: SLF001
 
 
-def set_deadline(context: _Facts, when: float) -> None:
+def set_deadline(context: Facts, when: float) -> None:
     """Say until when, on the monotonic clock, the run may take."""
     context._deadline = when  # noqa: SLF001
 
 
 def _from_micros(stamp: int) -> datetime:
     return datetime.fromtimestamp(stamp / 1_000_000, UTC)
-
-
-ContextFactory = Callable[["Claimed"], _Facts]

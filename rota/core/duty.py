@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
 import random
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rota.core.clock import Clock
+from rota.errors import ForkedScheduler
 
 log = logging.getLogger("rota.duty")
 
@@ -24,9 +26,9 @@ class Duty:
     """Calls ``step`` again and again until stopped; survives its errors and says so once.
 
     ``step`` returns how many seconds to wait before the next call, at most; ``wake``
-    ends that wait. After an error the wait is a jittered, growing pause that ``wake``
-    does not shorten. ``close`` runs in the thread at its end, to give back what
-    belongs to it.
+    ends that wait. After an error the wait is a jittered pause that ``wake`` does not
+    shorten, growing up to ``longest_pause``. ``close`` runs in the thread at its end, to
+    give back what belongs to it.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class Duty:
         step: Callable[[], float],
         clock: Clock,
         close: Callable[[], object] = lambda: None,
+        longest_pause: float = LONGEST_PAUSE,
     ) -> None:
         self.name = name
+        self._longest_pause = longest_pause
         self._step = step
         self._clock = clock
         self._close = close
@@ -63,12 +67,16 @@ class Duty:
         self._wake.set()
 
     @property
+    def started(self) -> bool:
+        return self._thread.ident is not None
+
+    @property
     def stopping(self) -> bool:
         return self._stop.is_set()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the thread's end; whether it has ended."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self.started and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -96,7 +104,7 @@ class Duty:
             log.warning("%s is in trouble and will go on trying: %s", self.name, error)
         log.debug("%s failed %d times", self.name, self._failures, exc_info=error)
         self.error = error
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10))
+        pause = min(self._longest_pause, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10))
         self._clock.wait(self._stop, pause * self._rng.uniform(0.5, 1.0))
 
     def _recovered(self) -> None:
@@ -121,9 +129,15 @@ class Offload:
         self._busy = 0
         self._lock = threading.Lock()
         self._closed = False
+        self._process = os.getpid()
 
     async def run(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """Call ``fn`` in one of the threads; it goes on if the waiter is cancelled."""
+        """Call ``fn`` in one of the threads; it goes on if the waiter is cancelled.
+
+        Raises ``ForkedScheduler`` in a forked child, which has none of the threads.
+        """
+        if os.getpid() != self._process:
+            raise ForkedScheduler
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -136,10 +150,11 @@ class Offload:
                 future.set_result(value)  # type: ignore[arg-type]
 
         def call() -> None:
-            value, problem = None, None
+            value: T | None = None
+            problem: BaseException | None = None
             try:
                 value = fn(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - carried to the waiter
+            except BaseException as error:  # noqa: BLE001 - carried to the waiter
                 problem = error
             try:
                 loop.call_soon_threadsafe(settle, value, problem)

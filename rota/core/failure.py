@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 #: A stored traceback keeps its last so many characters, where the cause stands.
 TRACEBACK_LIMIT = 8_000
 MESSAGE_LIMIT = 2_000
 
 
+class RaisedElsewhere(Exception):
+    """An exception of another process; ``stored`` is what ``to_json`` made of it there."""
+
+    def __init__(self, stored: Mapping[str, Any]) -> None:
+        super().__init__(stored["message"])
+        self.stored = stored
+
+
 def describe(error: BaseException) -> str:
     """One line: the exception's class and message."""
+    if isinstance(error, RaisedElsewhere):
+        return str(error)
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ must not lose the failure
         message = "(its message could not be read)"
     name = type(error).__qualname__
-    return _clean(f"{name}: {message}" if message else name)[:MESSAGE_LIMIT]
+    return clean(f"{name}: {message}" if message else name)[:MESSAGE_LIMIT]
 
 
 def to_json(error: BaseException) -> str:
     """Class, message and traceback as JSON text, each bounded."""
+    if isinstance(error, RaisedElsewhere):
+        return json.dumps(error.stored)
     try:
         trace = "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - see describe
@@ -30,11 +44,34 @@ def to_json(error: BaseException) -> str:
         {
             "type": f"{type(error).__module__}.{type(error).__qualname__}",
             "message": describe(error),
-            "traceback": _clean(trace)[-TRACEBACK_LIMIT:],
+            "traceback": clean(trace)[-TRACEBACK_LIMIT:],
         }
     )
 
 
-def _clean(text: str) -> str:
+def reason(given: object) -> str:
+    """A reason as it is stored, whatever was given as one; empty stays empty."""
+    try:
+        return clean(str(given or ""))[:MESSAGE_LIMIT]
+    except Exception:  # noqa: BLE001 - see describe
+        return "(its reason could not be read)"
+
+
+def noted(error: object) -> str | None:
+    """An outcome's ``error`` as JSON text of an object, whatever somebody put there."""
+    if error is None:
+        return None
+    if isinstance(error, BaseException):
+        return to_json(error)
+    if isinstance(error, str):
+        try:
+            if isinstance(json.loads(error), dict) and clean(error) == error:
+                return error
+        except ValueError:
+            pass
+    return json.dumps({"type": type(error).__qualname__, "message": reason(error)})
+
+
+def clean(text: str) -> str:
     """Without what a database refuses: NUL and lone surrogates."""
     return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -48,9 +48,8 @@ def check_key(value: object, field: str) -> str:
 
 def check_priority(value: object) -> int:
     """A priority: a whole number from -100 to 100, higher first."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        if PRIORITY_MIN <= value <= PRIORITY_MAX:
-            return value
+    if type(value) is int and PRIORITY_MIN <= value <= PRIORITY_MAX:
+        return value
     raise InvalidArgument(
         f"priority {value!r} must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, "
         "higher first",

@@ -5,9 +5,44 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from rota.core.backoff import Backoff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp:
+    """A task to be inserted in the transaction that finishes another."""
+
+    work: str
+    params: str = "{}"  #: JSON text
+    queue: str = "default"
+    priority: int = 0
+    delay: float = 0.0
+    options: str = "{}"  #: JSON text of its own options
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "work": self.work,
+            "params": self.params,
+            "queue": self.queue,
+            "priority": self.priority,
+            "delay_seconds": self.delay,
+            "options": self.options,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any] | None) -> Self | None:
+        if data is None:
+            return None
+        return cls(
+            work=data["work"],
+            params=data["params"],
+            queue=data["queue"],
+            priority=data["priority"],
+            delay=data["delay_seconds"],
+            options=data["options"],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +54,8 @@ class Options:
     timeout: float | None = None
     max_rescues: int | None = 5
     store_result: bool = True
+    on_done: FollowUp | None = None
+    on_failed: FollowUp | None = None
 
     def encode(self) -> str:
         """Compact JSON of what differs from the defaults."""
@@ -33,6 +70,10 @@ class Options:
             data["max_rescues"] = self.max_rescues
         if not self.store_result:
             data["store_result"] = False
+        for name in ("on_done", "on_failed"):
+            follow = getattr(self, name)
+            if follow is not None:
+                data[name] = follow.to_json()
         return json.dumps(data, separators=(",", ":"))
 
 
@@ -50,4 +91,6 @@ def decode_options(text: str) -> Options:
         timeout=data.get("timeout_seconds"),
         max_rescues=data.get("max_rescues", 5),
         store_result=data.get("store_result", True),
+        on_done=FollowUp.from_json(data.get("on_done")),
+        on_failed=FollowUp.from_json(data.get("on_failed")),
     )

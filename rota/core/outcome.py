@@ -9,7 +9,7 @@ from rota.core.clock import Seconds
 
 
 @dataclass(eq=False)
-class Retry(Exception):  # noqa: N818 - an outcome that may be raised, not an error
+class Retry(Exception):
     """Try this task again; counts as an attempt.
 
     ``after`` in seconds, or None for the task's backoff. Beyond ``max_attempts`` it
@@ -23,7 +23,7 @@ class Retry(Exception):  # noqa: N818 - an outcome that may be raised, not an er
 
 
 @dataclass(eq=False)
-class Fail(Exception):  # noqa: N818
+class Fail(Exception):
     """The task failed for good, whatever attempts are left."""
 
     reason: str = ""
@@ -31,7 +31,7 @@ class Fail(Exception):  # noqa: N818
 
 
 @dataclass(eq=False)
-class Cancel(Exception):  # noqa: N818
+class Cancel(Exception):
     """The task is not to be done; recorded as cancelled with this reason.
 
     ``recurring=True`` ends the recurring task this one was fired by, too.
@@ -43,7 +43,7 @@ class Cancel(Exception):  # noqa: N818
 
 
 @dataclass(eq=False)
-class Again(Exception):  # noqa: N818
+class Again(Exception):
     """This run was well; the same task runs again, with its attempts back at 0.
 
     ``params`` replace the task's from the next run on; None keeps them.
@@ -54,14 +54,14 @@ class Again(Exception):  # noqa: N818
 
 
 @dataclass(eq=False)
-class Release(Exception):  # noqa: N818
+class Release(Exception):
     """Give the task back without cost: the attempt does not count."""
 
     after: Seconds = 0
 
 
 @dataclass(eq=False)
-class Ignore(Exception):  # noqa: N818
+class Ignore(Exception):
     """Not mine: the next registry of the chain may take it, then other nodes."""
 
 

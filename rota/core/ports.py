@@ -10,6 +10,7 @@ from rota.core.recurring import Decision, Definition, Fire
 from rota.core.task import (
     Attempt,
     CancelNotice,
+    Change,
     Claimed,
     Finish,
     Inserted,
@@ -17,6 +18,7 @@ from rota.core.task import (
     Membership,
     NewTask,
     NodeView,
+    Report,
     Rescued,
     Stored,
     Task,
@@ -58,12 +60,23 @@ class Wakeup(Protocol):
 class TaskStore(Protocol):
     """Put tasks in, look at them, change them while they wait."""
 
-    def insert(self, tasks: Sequence[NewTask], *, repeated: bool = False) -> list[Inserted]:
+    def insert(
+        self, tasks: Sequence[NewTask], *, repeated: bool = False, together: bool = False
+    ) -> list[Inserted]:
         """Write the tasks, all or none; one answer each, in order.
 
         A task whose unique key or id is taken is not written; its answer names the
         one that exists. ``repeated`` says that an earlier try may have committed:
-        ids are then looked for in history, too.
+        ids are then looked for in history, too. With ``together`` a task that was not to
+        meet another (``on_conflict="raise"``) and does raises ``DuplicateTask``, with
+        nothing written. Raises ``LeaseLost``, with nothing
+        written, when a task's ``fence`` is no longer its parent's token.
+        """
+
+    def insert_in(self, connection: object, tasks: Sequence[NewTask]) -> list[Inserted]:
+        """The same inside the caller's transaction, which may still be rolled back.
+
+        ``connection`` is a SQLAlchemy ``Connection`` of any driver, or psycopg's own.
         """
 
     def get(self, task_id: str) -> Task | None:
@@ -78,8 +91,11 @@ class TaskStore(Protocol):
     def find_key(self, unique: str) -> str | None:
         """The unfinished task with this unique key."""
 
-    def cancel(self, task_id: str, reason: str) -> Stored | None:
+    def cancel(self, task_id: str, reason: str, *, tombstone: bool = False) -> Stored | None:
         """Cancel what waits, ask what works; the state it met, None if there is no such task.
+
+        With ``tombstone`` an unknown id is written down as a cancelled task (answer:
+        ``CANCELLED``), so that a later insert with this id meets it.
 
         ``SCHEDULED`` or ``PARKED``: it is cancelled now. ``WORKING``: the cancel reason
         stands in its row. A final state: nothing was changed.
@@ -95,6 +111,37 @@ class TaskStore(Protocol):
         Raises ``TaskNotFound``, ``WrongState``, ``StaleVersion``.
         """
 
+    def report(self, node: int, task_id: str, batch: int, n: int, data: str) -> bool:
+        """Keep a running attempt's progress; False for a report older than the one kept.
+
+        ``n`` grows within the attempt. A report sets ``losses`` above 1 back to 1. Raises
+        ``LeaseLost`` when the token is not the task's any more.
+        """
+
+    def reported(self, task_id: str) -> Report | None:
+        """The newest report, also of a finished task."""
+
+    def children(
+        self, parent: str, limit: int, after: str | None = None
+    ) -> list[tuple[str, str, Stored]]:
+        """A task's children as (id, work, state), by id, those after ``after``."""
+
+    def count_children(self, parent: str) -> dict[Stored, int]:
+        """How many children a task has in each state."""
+
+    def bodies(self, task_ids: Sequence[str]) -> dict[str, str]:
+        """The params of these tasks as JSON text."""
+
+    def feed(self, *, on: bool) -> None:
+        """Turn the change feed on or off; off, it writes nothing and keeps what it has."""
+
+    def updated_since(self, cursor: str | None, limit: int) -> tuple[list[Change], str]:
+        """Changes after the cursor, oldest first, and the cursor to go on from.
+
+        None begins at the oldest kept. No row is skipped and none is repeated, whenever
+        its transaction committed: created, waiting again, ended; claims are not told.
+        """
+
     def counts(self) -> dict[str, int]:
         """Unfinished tasks by status: scheduled, working, parked."""
 
@@ -106,19 +153,54 @@ class ClaimStore(Protocol):
         """The lanes of these queues (None: all) that hold scheduled tasks, and their first."""
 
     def claim(
-        self, node: int, batch: int, wants: Sequence[Want], look_ahead: float
+        self,
+        node: int,
+        batch: int,
+        wants: Sequence[Want],
+        look_ahead: float,
+        *,
+        lazy: bool = False,
+        alone: Sequence[str] = (),
     ) -> list[Claimed]:
         """Take due tasks: up to ``ready`` per lane, then up to ``ahead`` due within look-ahead.
 
-        Tasks that were lost before get a lease of their own, numbered above ``batch``;
-        reserve ``batch + ready + ahead`` numbers. Raises ``NodeDead`` when the node's
-        row is gone.
+        Tasks that were lost before, and tasks of the works in ``alone``, get a lease of
+        their own, numbered above ``batch``; reserve ``batch + ready + ahead`` numbers.
+        ``lazy`` leaves the params out (empty text), to be read by ``bodies`` later. Raises
+        ``NodeDead`` when the node's row is gone.
         """
 
-    def claim_parked(
-        self, node: int, batch: int, works: Sequence[str], limit: int, look_ahead: float
+    def claim_until(
+        self, owner: int, batch: int, wants: Sequence[Want], lease: float
     ) -> list[Claimed]:
-        """Take parked tasks of works this node knows, but not those it parked itself."""
+        """Take due tasks for somebody who is no node: the lease ends by itself.
+
+        ``owner`` is a random number of its own, made for this claim; the token is (owner,
+        batch) as ever, and ``finish``, ``report`` and ``drop_lease`` take it. After
+        ``lease`` seconds without ``extend`` any node's ``rescue`` takes the tasks back; until
+        somebody has, ``finish`` still counts.
+        """
+
+    def extend(self, owner: int, batch: int, lease: float) -> bool:
+        """Let a pulled claim's lease end so many seconds from now; False if it is gone."""
+
+    def still_mine(self, node: int, task_ids: Sequence[str]) -> set[str]:
+        """Which of these are working under this node now."""
+
+    def claim_parked(
+        self,
+        node: int,
+        batch: int,
+        works: Sequence[str],
+        limit: int,
+        look_ahead: float,
+        *,
+        alone: Sequence[str] = (),
+    ) -> list[Claimed]:
+        """Take parked tasks of works this node knows, but not those it ignored itself.
+
+        ``alone`` as in ``claim``; reserve ``batch + limit`` numbers.
+        """
 
     def strangers(self, works: Sequence[str], limit: int) -> list[tuple[str, str]]:
         """Parked tasks (id, work) whose work is none of these."""
@@ -139,11 +221,15 @@ class ClaimStore(Protocol):
     ) -> list[Stored | None]:
         """Write outcomes, each fenced by (node, batch); in order: the state it led to.
 
-        None: refused, the token was not the task's any more. ``over`` are batches with
+        None: refused, the token was not the task's any more. What an accepted outcome has
+        as ``follow`` is inserted along with it. ``over`` are batches with
         nothing left to run, whose leases go in the same transaction. ``repeated`` says
         an earlier try may have committed: a refused outcome that history shows as this
         very attempt's counts as accepted.
         """
+
+    def finish_in(self, connection: object, node: int, finish: Finish) -> None:
+        """Write one outcome inside the caller's transaction; raises ``LeaseLost`` in it."""
 
     def pause_queue(self, queue: str, reason: str) -> None:
         """Hold the queue back from ``claim``, ``claim_parked`` and ``agenda``, on every node.

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Self
 
+from rota.core.clock import Seconds
 from rota.core.options import Options
 from rota.core.recurring import Fire
-from rota.core.task import Inserted
+from rota.core.task import Fence, Inserted
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """A key that is taken for ``period`` seconds from scheduling on, whether the task ends or not.
+
+    A plain text as ``unique`` is taken only until the task ends. The period outlives the
+    task's history.
+    """
+
+    key: str
+    period: Seconds
+
 
 OnConflict = Literal["raise", "return", "replace"]
 
@@ -20,7 +34,8 @@ class ScheduleRequest:
 
     ``params`` are JSON-able, as they will be stored. ``at`` is None where the database
     is to add ``delay`` seconds to its clock. ``rider`` is what commits together with
-    the insert: the tick of a recurring task.
+    the insert: the tick of a recurring task; ``fence`` the parent's token it depends on.
+    ``connection`` is the caller's, whose transaction the insert takes part in.
     """
 
     id: str
@@ -32,7 +47,7 @@ class ScheduleRequest:
     delay: float = 0.0
     expires_at: datetime | None = None
     expires_in: float | None = None
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     meta: dict[str, Any] | None = None
     unique: str | None = None
     on_conflict: OnConflict = "raise"
@@ -41,6 +56,9 @@ class ScheduleRequest:
     recurring: str | None = None
     fire_at: datetime | None = None
     rider: Fire | None = None
+    period: float | None = None
+    fence: Fence | None = None
+    connection: object | None = None
 
     def replace(self, **changes: Any) -> Self:
         """A copy with these fields changed."""

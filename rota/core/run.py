@@ -27,7 +27,7 @@ class Stop(Enum):
 
 
 @dataclass(eq=False)
-class ExternalStateChange(Exception):  # noqa: N818
+class ExternalStateChange(Exception):
     """Noted on a run that was stopped because its task's row changed under it."""
 
     state: str
@@ -179,8 +179,11 @@ class Run:
         return self._notes
 
     def stop(self, why: Stop, reason: str) -> None:
-        """Tell the run to stop: coroutines are cancelled, threads see ``ctx.cancelled``."""
-        if self.stopped is not None:
+        """Tell the run to stop: coroutines are cancelled, threads see ``ctx.cancelled``.
+
+        Once its outcome is settled nothing is left to stop: a cancel would hit its writing.
+        """
+        if self.stopped is not None or self.settled:
             return
         self.stopped = why
         self.stop_reason = reason

@@ -124,12 +124,22 @@ class Attempt:
     error: dict[str, Any] | None = None
 
 
+class Fence(NamedTuple):
+    """A condition of an insert: this attempt's token must still be its task's."""
+
+    node: int
+    batch: int
+    task: str
+
+
 class NewTask(NamedTuple):
     """A task on its way into a repository, every option resolved.
 
     ``at`` is the nominal instant; without it the database adds ``delay`` seconds to its
     own clock. ``expires_in`` counts from the nominal time. ``given_id`` says that the
-    caller chose the id, so history must be asked for it, too.
+    caller chose the id, so history must be asked for it, too. With ``period`` (seconds)
+    the ``unique`` key is taken for that long from now, whether the task ends or not.
+    ``fence`` is the parent's token: without it being valid nothing is written.
     """
 
     id: str
@@ -149,11 +159,13 @@ class NewTask(NamedTuple):
     parent: str | None = None
     recurring: str | None = None
     fire_at: datetime | None = None
+    period: float | None = None
+    fence: Fence | None = None
 
     @property
     def keyed(self) -> bool:
-        """Whether it can meet an existing task, and so must not hold up a group."""
-        return self.given_id or self.unique is not None
+        """Whether it can meet an existing task or be refused, and so must not join a group."""
+        return self.given_id or self.unique is not None or self.fence is not None
 
 
 class Inserted(NamedTuple):
@@ -238,6 +250,7 @@ class Finish(NamedTuple):
     ago: float | None = None
     keep_from: bool = False  #: PARK: do not offer it to this node again
     end_recurring: bool = False
+    follow: NewTask | None = None  #: inserted in the same transaction, if this is accepted
     queue: str = ""  #: where it came from, so that whoever frees it can say where it went
     priority: int = 0
 
@@ -251,6 +264,24 @@ class Rescued(NamedTuple):
     priority: int
     node: int
     lost: bool
+
+
+class Report(NamedTuple):
+    """The newest progress report of a task; ``n`` counts within its attempt."""
+
+    task_id: str
+    attempt: int
+    n: int
+    at: datetime
+    data: Any  #: JSON text in a repository, its value in a handle's answer
+
+
+class Change(NamedTuple):
+    """One step of a task's life, from the change feed."""
+
+    task_id: str
+    state: Stored
+    at: datetime
 
 
 class CancelNotice(NamedTuple):

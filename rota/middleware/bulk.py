@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from rota.core.request import ScheduleRequest
 from rota.core.task import Inserted
 from rota.middleware.chain import Middleware, compose_schedule
+
+log = logging.getLogger("rota.middleware")
 
 #: Writes all requests that came through, all or none.
 Store = Callable[[list[ScheduleRequest]], Awaitable[list[Inserted]]]
@@ -50,8 +53,16 @@ async def store_through(
         ]
     finally:
         for coroutine in waiting:
-            coroutine.close()
+            _close(coroutine)
     return came, results
+
+
+def _close(coroutine: Coroutine[Any, Any, Inserted]) -> None:
+    """Let its ``finally`` blocks run; one that awaits there must not hide the error at hand."""
+    try:
+        coroutine.close()
+    except Exception:
+        log.exception("a middleware's on_schedule did not end cleanly")
 
 
 async def _wait_at_the_end(request: ScheduleRequest) -> Inserted:

@@ -65,7 +65,7 @@ def as_middleware(item: object) -> Middleware:
             f"middleware {item!r} is neither a Middleware nor a function", field="middleware"
         )
     name = getattr(item, "__qualname__", repr(item))
-    first = next(iter(inspect.signature(item).parameters), "")
+    first = _first_parameter(item, name)
     hook = _Hook(name)
     if first == "request":
         hook.on_schedule = item  # type: ignore[method-assign]
@@ -78,6 +78,17 @@ def as_middleware(item: object) -> Middleware:
             field="middleware",
         )
     return hook
+
+
+def _first_parameter(item: Callable[..., Any], name: str) -> str:
+    try:
+        return next(iter(inspect.signature(item).parameters), "")
+    except ValueError as error:
+        raise InvalidArgument(
+            f"middleware {name} does not show its parameters; "
+            "wrap it in a function of (request, call_next) or (run, call_next)",
+            field="middleware",
+        ) from error
 
 
 def check_order(chain: Sequence[Middleware]) -> None:
@@ -105,7 +116,8 @@ def compose_schedule(chain: Sequence[Middleware], store: ScheduleNext) -> Schedu
     for item in reversed(chain):
         if _overrides(item, "on_schedule"):
             call = _bind(item.on_schedule, call)
-    return call
+    own = [item for item in chain if not item.place and _overrides(item, "on_schedule")]
+    return _expecting_answer(call, own) if own else call
 
 
 def compose_execute(chain: Sequence[Middleware], work: ExecuteNext) -> ExecuteNext:
@@ -128,7 +140,12 @@ def blocking_layers(chain: Sequence[Middleware]) -> list[Callable[[Run, Any], An
 
 def is_blocking(item: Middleware) -> bool:
     """Whether its ``on_execute`` is a plain function, to be called in the worker's thread."""
-    return _overrides(item, "on_execute") and not inspect.iscoroutinefunction(item.on_execute)
+    return _overrides(item, "on_execute") and not _is_async(item.on_execute)
+
+
+def _is_async(hook: Callable[..., Any]) -> bool:
+    called = getattr(hook, "__call__", None)  # noqa: B004 - an object whose call is async
+    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(called)
 
 
 def _overrides(item: Middleware, hook: str) -> bool:
@@ -142,6 +159,22 @@ def _bind(hook: Callable[[Any, Any], Any], call_next: Any) -> Any:
         return hook(subject, call_next)
 
     return call
+
+
+def _expecting_answer(call: ScheduleNext, own: Sequence[Middleware]) -> ScheduleNext:
+    """Say so where a middleware forgot to return what came back."""
+
+    async def send(request: ScheduleRequest) -> Inserted:
+        answer = await call(request)
+        if not isinstance(answer, Inserted):
+            names = ", ".join(map(_name, own))
+            raise TypeError(
+                f"on_schedule returned {answer!r} for task {request.id} (it may be stored); "
+                f"return what call_next returned, in one of: {names}"
+            )
+        return answer
+
+    return send
 
 
 def _name(item: Middleware) -> str:

@@ -12,13 +12,15 @@ from rota.core.duty import Duty
 from rota.core.holdings import Holdings
 from rota.core.ports import ClaimStore
 from rota.core.task import Ending, Finish, Stored
-from rota.errors import DataRefused, StorageUnavailable
+from rota.errors import DataRefused
 
 log = logging.getLogger("rota.middleware")
 
 GROUP_LIMIT = 1_000
 #: With so many outcomes unwritten the node claims nothing more.
 FULL = 20_000
+#: Why a task failed whose outcome the database refused.
+UNSTORABLE = "its outcome could not be stored"
 
 
 class Written(NamedTuple):
@@ -33,6 +35,15 @@ class _Item(NamedTuple):
     node: int
     finish: Finish
     at: float  #: when the outcome came, on the monotonic clock
+    repeated: bool = False
+
+
+class _Part(NamedTuple):
+    """What one statement writes; ``over`` are the batches that end with it."""
+
+    items: list[_Item]
+    over: list[int]
+    repeated: bool  #: an earlier try may have committed
 
 
 class Finisher:
@@ -57,26 +68,29 @@ class Finisher:
         self._on_written = on_written
         self._lock = threading.Lock()
         self._inbox: list[_Item] = []
-        self._group: list[_Item] = []
-        self._over: list[int] = []
-        self._repeated = False
+        self._parts: list[_Part] = []
+        self._kept: set[int] = set()  #: batches whose leases must stay for the reconciler
         self._empty = threading.Event()
         self._empty.set()
         self.accepted = 0
         self.refused = 0
         self.duty = Duty(name="rota-finisher", step=self.step, clock=clock, close=close)
 
-    def put(self, node: int, finish: Finish) -> None:
-        """Hand over one outcome."""
+    def put(self, node: int, finish: Finish, *, repeated: bool = False) -> None:
+        """Hand over one outcome; ``repeated`` if the attempt may have written one already."""
         with self._lock:
-            self._inbox.append(_Item(node, finish, self._clock.monotonic()))
+            self._inbox.append(_Item(node, finish, self._clock.monotonic(), repeated))
             self._empty.clear()
         self.duty.wake()
+
+    def batches(self) -> set[int]:
+        """The batches whose outcomes are being written; from any thread."""
+        return {item.finish.batch for part in list(self._parts) for item in part.items}
 
     @property
     def unwritten(self) -> int:
         """How many outcomes wait to be written."""
-        return len(self._inbox) + len(self._group)
+        return len(self._inbox) + sum(len(part.items) for part in list(self._parts))
 
     @property
     def full(self) -> bool:
@@ -90,15 +104,22 @@ class Finisher:
 
     def step(self) -> float:
         """Write what has gathered; used by the thread, and by tests."""
-        if not self._group:
+        if not self._parts:
             self._begin_group()
-        if self._group:
+        while self._parts:
+            part = self._parts[0]
             try:
-                self._write(self._group, self._over, repeated=self._repeated)
-            except StorageUnavailable:
-                self._repeated = True
+                self._write(part)
+            except DataRefused as error:
+                smaller = self._parts[:1] = _smaller(part, error)
+                if not smaller:
+                    self._kept.add(part.items[0].finish.batch)
+            except Exception:
+                # Whatever it was, it may have come after the commit.
+                self._parts[0] = part._replace(repeated=True)
                 raise
-            self._group, self._over, self._repeated = [], [], False
+            else:
+                del self._parts[0]
         with self._lock:
             if self._inbox:
                 return 0.0
@@ -110,17 +131,23 @@ class Finisher:
         with self._lock:
             if not self._inbox:
                 return
-            node = self._inbox[0].node
+            first = self._inbox[0]
             take = next(
-                (at for at, item in enumerate(self._inbox) if item.node != node), len(self._inbox)
+                (
+                    at
+                    for at, item in enumerate(self._inbox)
+                    if item.node != first.node or item.repeated != first.repeated
+                ),
+                len(self._inbox),
             )
             take = min(take, GROUP_LIMIT)
             group, self._inbox = self._inbox[:take], self._inbox[take:]
         group.sort(key=lambda item: item.finish.id)
-        self._group = group
-        self._over = self._holdings.end(item.finish.batch for item in group)
+        over = self._holdings.end(item.finish.batch for item in group)
+        self._parts = [_Part(group, over, repeated=first.repeated)]
 
-    def _write(self, group: list[_Item], over: list[int], *, repeated: bool) -> None:
+    def _write(self, part: _Part) -> None:
+        group = part.items
         now = self._clock.monotonic()
         finishes = [
             item.finish
@@ -128,11 +155,8 @@ class Finisher:
             else item.finish._replace(ago=item.finish.ago + now - item.at)
             for item in group
         ]
-        try:
-            states = self._store.finish(group[0].node, finishes, over, repeated=repeated)
-        except DataRefused as error:
-            self._write_halves(group, over, error, repeated=repeated)
-            return
+        over = [batch for batch in part.over if batch not in self._kept]
+        states = self._store.finish(group[0].node, finishes, over, repeated=part.repeated)
         refused = states.count(None)
         self.refused += refused
         self.accepted += len(states) - refused
@@ -141,27 +165,30 @@ class Finisher:
                 "%d late outcome(s) were refused: their leases were lost, other attempts count",
                 refused,
             )
-        self._on_written(
-            [
-                Written(item.node, item.finish, state)
-                for item, state in zip(group, states, strict=True)
-            ]
-        )
+        written = [
+            Written(item.node, item.finish, state)
+            for item, state in zip(group, states, strict=True)
+        ]
+        try:
+            self._on_written(written)
+        except Exception:
+            log.exception("outcomes were written, but who waits for them could not be told")
 
-    def _write_halves(
-        self, group: list[_Item], over: list[int], error: DataRefused, *, repeated: bool
-    ) -> None:
-        """A group refused for its data is halved until the culprit is alone; that one fails."""
-        if len(group) == 1:
-            item = group[0]
-            if item.finish.payload is None and item.finish.ending is Ending.FAILED:
-                raise error
-            log.error("the outcome of task %s could not be stored: %s", item.finish.id, error)
-            failed = item.finish._replace(
-                ending=Ending.FAILED, payload=None, reason="result could not be stored"
-            )
-            self._write([item._replace(finish=failed)], over, repeated=repeated)
-            return
-        middle = len(group) // 2
-        self._write(group[:middle], [], repeated=repeated)
-        self._write(group[middle:], over, repeated=repeated)
+
+def _smaller(part: _Part, error: DataRefused) -> list[_Part]:
+    """A group refused for its data is halved until the culprit is alone; that one fails."""
+    items = part.items
+    if len(items) > 1:
+        middle = len(items) // 2
+        return [
+            part._replace(items=items[:middle], over=[]),
+            part._replace(items=items[middle:]),
+        ]
+    finish = items[0].finish
+    failed = finish._replace(ending=Ending.FAILED, payload=None, reason=UNSTORABLE, params=None)
+    if finish == failed:
+        # Nothing is left that could be at fault: the reconciler gives the task back by its lease.
+        log.error("task %s cannot be finished, it will run again: %s", finish.id, error)
+        return []
+    log.error("the outcome of task %s could not be stored: %s", finish.id, error)
+    return [part._replace(items=[items[0]._replace(finish=failed)])]

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rota.core.clock import Clock
+from rota.core.conflict import is_own
 from rota.core.duty import Duty, Offload
 from rota.core.ports import TaskStore
 from rota.core.task import Inserted, NewTask
-from rota.errors import DataRefused, StorageUnavailable
+from rota.errors import DataRefused, SchedulerNotRunning, StorageUnavailable
 
 log = logging.getLogger("rota.middleware")
 
@@ -54,7 +55,9 @@ class Inserter:
         self._lock = threading.Lock()
         self._repeat: list[_Bundle] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.duty = Duty(name="rota-inserter", step=self.step, clock=clock, close=close)
+        self._closed = False
+        self._close = close
+        self.duty = Duty(name="rota-inserter", step=self.step, clock=clock, close=self._end)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -66,6 +69,8 @@ class Inserter:
             return await self._offload.run(self._insert_alone, tasks)
         future: asyncio.Future[list[Inserted]] = asyncio.get_running_loop().create_future()
         with self._lock:
+            if self._closed:
+                raise SchedulerNotRunning("the scheduler was shut down; schedule with another one")
             self._inbox.append(_Bundle(tasks, future, self._clock.monotonic()))
         self.duty.wake()
         return await future
@@ -127,18 +132,47 @@ class Inserter:
             at += len(bundle.tasks)
         self._deliver(settled)
 
-    def _insert(self, tasks: Sequence[NewTask], *, repeated: bool) -> list[Inserted]:
-        answers = self._store.insert(tasks, repeated=repeated)
+    def _insert(
+        self, tasks: Sequence[NewTask], *, repeated: bool, together: bool = False
+    ) -> list[Inserted]:
+        answers = self._store.insert(tasks, repeated=repeated, together=together)
         if not repeated:
             return answers
-        return [_own(task, answer) for task, answer in zip(tasks, answers, strict=True)]
+        # What a repeated insert finds under an id of ours is the earlier try's: created.
+        return [
+            answer._replace(created=True) if is_own(task, answer) else answer
+            for task, answer in zip(tasks, answers, strict=True)
+        ]
 
     def _give_up_old(self, error: StorageUnavailable) -> None:
         limit = self._clock.monotonic() - self._patience
         with self._lock:
             old = [item for item in self._repeat if item.since < limit]
             self._repeat = [item for item in self._repeat if item.since >= limit]
-        self._deliver([(bundle, error) for bundle in old])
+        if old:
+            given_up = self._given_up(error)
+            self._deliver([(bundle, given_up) for bundle in old])
+
+    def _given_up(self, error: StorageUnavailable) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"the database did not take the task within {self._patience:g} s ({error}); schedule "
+            "it again once it answers, with an id= of your own if a second one would do harm: "
+            "the reply to a write that went through may have been lost"
+        )
+
+    def _end(self) -> None:
+        """In the thread, at its end: a last try for what was handed over, no more after it."""
+        error: Exception = SchedulerNotRunning("the scheduler was shut down before it was stored")
+        try:
+            while self._repeat or self._inbox:
+                self.step()
+        except StorageUnavailable as unavailable:
+            error = unavailable
+        with self._lock:
+            self._closed = True
+            left, self._repeat, self._inbox = [*self._repeat, *self._inbox], [], []
+        self._deliver([(bundle, error) for bundle in left])
+        self._close()
 
     def _insert_alone(self, tasks: Sequence[NewTask]) -> list[Inserted]:
         until = self._clock.monotonic() + self._patience
@@ -146,23 +180,19 @@ class Inserter:
         pause = threading.Event()
         while True:
             try:
-                return self._insert(tasks, repeated=repeated)
-            except StorageUnavailable:
+                return self._insert(tasks, repeated=repeated, together=len(tasks) > 1)
+            except StorageUnavailable as error:
                 if self._clock.monotonic() >= until:
-                    raise
+                    raise self._given_up(error) from error
                 repeated = True
                 self._clock.wait(pause, 0.2)
 
     def _deliver(self, settled: Sequence[tuple[_Bundle, list[Inserted] | Exception]]) -> None:
         if settled and self._loop is not None:
-            self._loop.call_soon_threadsafe(_settle, settled)
-
-
-def _own(task: NewTask, answer: Inserted) -> Inserted:
-    """An id we made ourselves and find in the database is the earlier try's: created."""
-    if answer.id == task.id and not answer.by_key and not task.given_id:
-        return answer._replace(created=True)
-    return answer
+            try:
+                self._loop.call_soon_threadsafe(_settle, settled)
+            except RuntimeError:
+                log.debug("the loop was closed before %d answers came", len(settled))
 
 
 def _settle(settled: Sequence[tuple[_Bundle, list[Inserted] | Exception]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import ClassVar, assert_never
 
 from rota.core.backoff import Backoff
@@ -40,6 +41,8 @@ class RetryMiddleware(Middleware):
             return self._stopped(run, error)
         if isinstance(outcome, Done):
             return outcome
+        if not isinstance(outcome, Outcome):
+            return self._failed(run, _no_outcome(outcome))
         return self._checked(run, outcome)
 
     def _stopped(self, run: Run, error: BaseException) -> Outcome:
@@ -64,13 +67,22 @@ class RetryMiddleware(Middleware):
                 limit = run.options.max_attempts
                 if limit is not None and run.claimed.attempt >= limit and not outcome.beyond_max:
                     return Fail(outcome.reason or "no attempt left", error=outcome.error)
-                if outcome.after is None:
-                    outcome.after = self._wait(run)
-                return outcome
+                return self._with_wait(run, outcome) if outcome.after is None else outcome
             case Done() | Fail() | Cancel() | Again() | Release() | Ignore():
                 return outcome
             case _:
                 assert_never(outcome)
+
+    def _with_wait(self, run: Run, outcome: Retry) -> Outcome:
+        """A copy, since a work may raise one and the same value again and again."""
+        try:
+            return replace(outcome, after=self._wait(run))
+        except Exception as error:  # noqa: BLE001 - the work's own function may do anything
+            told = f"; it failed with {outcome.reason}" if outcome.reason else ""
+            return Fail(
+                f"the backoff of {run.work} gave no wait ({describe(error)}){told}",
+                error=outcome.error or to_json(error),
+            )
 
     def _wait(self, run: Run) -> float:
         for work in run.works:
@@ -78,3 +90,10 @@ class RetryMiddleware(Middleware):
             if callable(backoff):
                 return seconds(backoff(run.claimed.attempt), "backoff")
         return (run.options.backoff or self._default).delay(run.claimed.attempt, self._rng)
+
+
+def _no_outcome(value: object) -> TypeError:
+    return TypeError(
+        f"a middleware's on_execute returned {value!r}, which is no outcome; "
+        "return what call_next returned"
+    )

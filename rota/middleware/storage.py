@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import ClassVar, assert_never
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, assert_never
 
 from rota.core.clock import Clock, seconds
-from rota.core.codec import SIZE_LIMIT, dump
+from rota.core.codec import SIZE_LIMIT, dump, load
 from rota.core.duty import Offload
+from rota.core.failure import describe, noted, reason, to_json
+from rota.core.ids import new_id
+from rota.core.options import decode_options
 from rota.core.outcome import Again, Cancel, Done, Fail, Ignore, Outcome, Release, Retry
 from rota.core.ports import Repository
 from rota.core.request import ScheduleNext, ScheduleRequest
@@ -19,6 +24,12 @@ from rota.middleware.finisher import Finisher
 from rota.middleware.inserter import Inserter
 
 log = logging.getLogger("rota.middleware")
+
+
+#: Calls a function with the plain connection behind the caller's, in the right thread.
+RunIn = Callable[[object, Callable[[object], Any]], Awaitable[Any]]
+#: Takes a follow-up through the chain, up to the storage end.
+Follow = Callable[[ScheduleRequest], Awaitable[ScheduleRequest]]
 
 
 class StorageMiddleware(Middleware):
@@ -38,6 +49,8 @@ class StorageMiddleware(Middleware):
         finisher: Finisher,
         offload: Offload,
         clock: Clock,
+        run_in: RunIn | None = None,
+        follow: Follow | None = None,
         size_limit: int = SIZE_LIMIT,
     ) -> None:
         self._repository = repository
@@ -45,6 +58,8 @@ class StorageMiddleware(Middleware):
         self._finisher = finisher
         self._offload = offload
         self._clock = clock
+        self._run_in = run_in
+        self._follow = follow
         self._size_limit = size_limit
 
     async def on_schedule(self, request: ScheduleRequest, call_next: ScheduleNext) -> Inserted:  # noqa: ARG002 - the clock end
@@ -52,13 +67,23 @@ class StorageMiddleware(Middleware):
         if request.rider is not None:
             answer = (await self._offload.run(self._repository.fire, [(request.rider, new)]))[0]
             return answer or Inserted(new.id, created=False, state=Stored.SCHEDULED)
-        answer = (await self._inserter.insert([new]))[0]
+        answer = (await self._insert(request.connection, [new]))[0]
         return checked(request, answer)
 
     async def store_many(self, requests: list[ScheduleRequest]) -> list[Inserted]:
         """Insert all of these, or none, in one transaction."""
-        answers = await self._inserter.insert([self.row(request) for request in requests])
+        rows = [self.row(request) for request in requests]
+        answers = await self._insert(requests[0].connection, rows)
         return [checked(request, answer) for request, answer in zip(requests, answers, strict=True)]
+
+    async def _insert(self, connection: object | None, rows: list[NewTask]) -> list[Inserted]:
+        """In a group with others, or in the caller's own transaction."""
+        if connection is None or self._run_in is None:
+            return await self._inserter.insert(rows)
+        answers: list[Inserted] = await self._run_in(
+            connection, lambda plain: self._repository.insert_in(plain, rows)
+        )
+        return answers
 
     def row(self, request: ScheduleRequest) -> NewTask:
         """The request as the repository takes it."""
@@ -81,15 +106,53 @@ class StorageMiddleware(Middleware):
             parent=request.parent,
             recurring=request.recurring,
             fire_at=request.fire_at,
+            period=request.period,
+            fence=request.fence,
         )
 
     async def on_execute(self, run: Run, call_next: ExecuteNext) -> Outcome:
-        outcome = await call_next(run)
+        try:
+            outcome = await call_next(run)
+        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:  # noqa: BLE001
+            # Whatever the chain did, the task must not stay in working.
+            outcome = _failed(error)
         if run.settled:
             return outcome  # shutdown or a lost lease has spoken for it
         run.settled = True
-        self._finisher.put(run.token.node, self.ending(run, outcome))
+        try:
+            finish = self.ending(run, outcome)
+            if run.options.on_done is not None or run.options.on_failed is not None:
+                finish = await self._with_follow_up(run, finish)
+        except Exception as error:  # noqa: BLE001 - an outcome with impossible fields
+            finish = self.ending(run, _failed(error))
+        # Completed in the work's own transaction: this counts only if that was rolled back,
+        # else the attempt's own completion is found in history.
+        self._finisher.put(run.token.node, finish, repeated=run.context.completed)
         return outcome
+
+    async def _with_follow_up(self, run: Run, finish: Finish) -> Finish:
+        """The outcome with the task that is to be inserted along with it."""
+        spec = {
+            Ending.DONE: run.options.on_done,
+            Ending.FAILED: run.options.on_failed,
+        }.get(finish.ending)
+        if spec is None or self._follow is None:
+            return finish
+        request = ScheduleRequest(
+            id=new_id(),
+            work=spec.work,
+            params=load(spec.params),
+            queue=spec.queue,
+            priority=spec.priority,
+            delay=spec.delay,
+            options=decode_options(spec.options),
+            parent=run.id,
+        )
+        try:
+            return finish._replace(follow=self.row(await self._follow(request)))
+        except Exception as error:  # noqa: BLE001 - the outcome counts whatever becomes of it
+            log.warning("the follow-up of task %s was not accepted: %s", run.id, error)
+            return finish
 
     def ending(self, run: Run, outcome: Outcome) -> Finish:
         """The outcome as the repository takes it."""
@@ -109,20 +172,22 @@ class StorageMiddleware(Middleware):
             case Retry():
                 return finish._replace(
                     ending=Ending.RETRY,
-                    payload=outcome.error,
-                    reason=outcome.reason or None,
+                    payload=noted(outcome.error),
+                    reason=reason(outcome.reason) or None,
                     delay=0.0 if outcome.after is None else seconds(outcome.after, "after"),
                 )
             case Fail():
                 return finish._replace(
-                    ending=Ending.FAILED, payload=outcome.error, reason=outcome.reason or "failed"
+                    ending=Ending.FAILED,
+                    payload=noted(outcome.error),
+                    reason=reason(outcome.reason) or "failed",
                 )
             case Cancel():
                 return finish._replace(
                     ending=Ending.CANCELLED,
-                    payload=outcome.error,
-                    reason=outcome.reason or "cancelled",
-                    end_recurring=outcome.recurring,
+                    payload=noted(outcome.error),
+                    reason=reason(outcome.reason) or "cancelled",
+                    end_recurring=bool(outcome.recurring),
                 )
             case Again():
                 return self._again(finish, outcome)
@@ -151,6 +216,10 @@ class StorageMiddleware(Middleware):
         return finish._replace(
             ending=Ending.AGAIN, delay=seconds(outcome.after, "after"), params=params
         )
+
+
+def _failed(error: BaseException) -> Fail:
+    return Fail(describe(error), error=to_json(error))
 
 
 def checked(request: ScheduleRequest, answer: Inserted) -> Inserted:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from rota.core.clock import Cancellable, Clock
@@ -23,7 +24,7 @@ class Alarms(Protocol):
     def at(self, when: float, callback: Callable[[], object], /) -> Cancellable: ...
 
 
-class RunTimeout(TimeoutError):  # noqa: N818 - what a reader of the stored error sees
+class RunTimeout(TimeoutError):
     """The run took longer than its ``timeout``."""
 
 
@@ -58,7 +59,7 @@ class TimeoutMiddleware(Middleware):
             if not gate.done():
                 gate.set_result(None)
 
-        inner = loop.create_task(_as_coroutine(call_next, run))
+        inner = loop.create_task(_carried(call_next, run))
         inner.add_done_callback(open_gate)
         outer, run.target = run.target, inner
         alarm = self._alarms.at(deadline, open_gate)
@@ -68,7 +69,7 @@ class TimeoutMiddleware(Middleware):
             alarm.cancel()
             run.target = outer
         if inner.done():
-            return inner.result()
+            return _unpacked(inner.result())
         run.target = inner
         run.stop(Stop.TIMEOUT, f"ran longer than {limit:g} s")
         run.lingering = inner
@@ -76,11 +77,29 @@ class TimeoutMiddleware(Middleware):
         raise RunTimeout(f"ran longer than its timeout of {limit:g} s")
 
 
-async def _as_coroutine(call_next: ExecuteNext, run: Run) -> Outcome:
-    return await call_next(run)
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What a task must not raise, since that would end the event loop with it."""
+
+    error: BaseException
 
 
-async def _wait_through_cancels(gate: asyncio.Future[None], inner: asyncio.Task[Outcome]) -> None:
+async def _carried(call_next: ExecuteNext, run: Run) -> Outcome | _Raised:
+    try:
+        return await call_next(run)
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Raised(error)
+
+
+def _unpacked(ended: Outcome | _Raised) -> Outcome:
+    if isinstance(ended, _Raised):
+        raise ended.error
+    return ended
+
+
+async def _wait_through_cancels(
+    gate: asyncio.Future[None], inner: asyncio.Task[Outcome | _Raised]
+) -> None:
     """Wait for the gate; a cancel of this task goes on to the inner one, which decides."""
     while not gate.done():
         try:
@@ -89,7 +108,7 @@ async def _wait_through_cancels(gate: asyncio.Future[None], inner: asyncio.Task[
             inner.cancel()
 
 
-def _drop(task: asyncio.Task[Outcome]) -> None:
+def _drop(task: asyncio.Task[Outcome | _Raised]) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         if task.exception() is None:
             log.info("the late result of a run past its timeout was dropped")

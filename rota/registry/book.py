@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from typing_extensions import Unpack
+
 from rota.core.names import check_work
 from rota.core.unset import UNSET, Unset
 from rota.errors import InvalidArgument, InvalidName, UnknownWork
+from rota.registry.command import (
+    MAX_OUTPUT,
+    Command,
+    CommandOptions,
+    CommandResult,
+    command_work,
+)
 from rota.registry.options import Runner, WorkOptions
 from rota.registry.work import (
     AsyncWithContext,
@@ -119,6 +129,48 @@ class WorkRegistry:
         )
         names = (check_work(id), *map(check_work, aliases))
         return Registration(self, names[0], names[1:], options)
+
+    def command(
+        self,
+        id: str,  # noqa: A002
+        program: str | os.PathLike[str],
+        /,
+        *,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        max_output: int = MAX_OUTPUT,
+        ok_statuses: Iterable[int] = (0,),
+        **options: Unpack[CommandOptions],
+    ) -> CoroutineWork[..., CommandResult]:
+        """A work that runs this program, and no other, without a shell.
+
+        ``{name}`` in ``args`` is a param of the task, text or a number, and stays within
+        its argument. A value with a leading ``-`` is refused where it could pass for an
+        option. ``program`` is an absolute path, which must exist here, or a name that each
+        node looks up in PATH. ``env`` adds to the node's own variables. The result has
+        ``status``, ``stdout``, ``stderr`` and ``truncated``; ``max_output`` bytes of each
+        stream are kept. A status outside ``ok_statuses`` is a failed attempt. A cancel or
+        timeout ends the whole process group; a program outlives a node that is killed.
+
+        >>> import asyncio
+        >>> works = WorkRegistry()
+        >>> greet = works.command("greet", "echo", args=["hello", "{name}"], timeout=10)
+        >>> asyncio.run(greet(name="Ada"))["stdout"]
+        'hello Ada\\n'
+        """
+        registration = self.register(id, **options)
+        command = Command.checked(
+            program, args=args, env=env, cwd=cwd, max_output=max_output, ok_statuses=ok_statuses
+        )
+        work = command_work(
+            command,
+            id=registration.id,
+            aliases=registration.aliases,
+            options=registration.options,
+        )
+        self._add(work)
+        return work
 
     def include(self, prefix: str, registry: WorkRegistry) -> None:
         """Offer another registry's works too, under ``prefix + id``; also those it gets later."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from rota.core.clock import Clock
+from rota.scheduler.line import Line, Place
 from rota.scheduler.timer import Timer
 
 log = logging.getLogger("rota.scheduler")
@@ -27,6 +27,7 @@ class Entry:
 
     __slots__ = (
         "due",
+        "line",
         "lingering",
         "priority",
         "queue",
@@ -45,11 +46,15 @@ class Entry:
         self.started = False
         self.ripe_at = float("inf")  #: since when it waits for a slot
         self.ticking = False  #: in the timer's heap
+        self.line: Line | None = None  #: where it waits for a slot
         self.task: asyncio.Task[None] | None = None
         self.lingering: asyncio.Future[object] | None = None
 
     async def run(self) -> None:
         raise NotImplementedError
+
+    def dropped(self) -> None:
+        """It will never start: the engine stops."""
 
 
 class Dispatcher:
@@ -76,8 +81,8 @@ class Dispatcher:
         self._context = contextvars.copy_context()
         self._may_start = may_start
         self._on_free = on_free
-        self._ready: list[tuple[int, float, int, Entry]] = []
-        self._waiting: dict[str, list[tuple[int, float, int, Entry]]] = {}
+        self._ready = Line()
+        self._waiting: dict[str, Line] = {}
         self._by_queue: Counter[str] = Counter()
         self._live: set[Entry] = set()
         self._holding: set[Entry] = set()
@@ -113,23 +118,28 @@ class Dispatcher:
         self._holding.discard(entry)
         if entry.ticking:
             self._timer.forget()
+        elif entry.line is not None:
+            entry.line.forget()
+            # It may have been the one let forward from its queue's line: the next one's turn.
+            self._let_forward(entry.queue)
         return True
+
+    def cancel(self, entry: Entry) -> None:
+        """Cancel a run that is on.
+
+        Only after what the loop has in hand: a task cancelled before its first step would
+        not even get to give its slot back.
+        """
+        if entry.task is not None:
+            self._loop.call_soon(entry.task.cancel)
 
     def overripe(self, age: float) -> list[Entry]:
         """Withdraw what has waited for a slot for longer than ``age`` seconds."""
         limit = self._clock.monotonic() - age
-        lanes = [self._ready, *self._waiting.values()]
-        late = [
-            entry
-            for lane in lanes
-            for *_, entry in lane
-            if entry.ripe_at < limit and not entry.withdrawn
-        ]
+        lines = [self._ready, *self._waiting.values()]
+        late = [entry for line in lines for entry in line.entries() if entry.ripe_at < limit]
         for entry in late:
             self.withdraw(entry)
-        if late:
-            self._ready = [item for item in self._ready if not item[3].withdrawn]
-            heapq.heapify(self._ready)
         return late
 
     @property
@@ -161,6 +171,9 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Look again: the concurrency, a limit or the permission to start has changed."""
+        for line in self._waiting.values():
+            while (place := line.pop()) is not None:
+                self._ready.push(place)
         self._turn_soon()
 
     def _fall_due(self, entry: Entry) -> None:
@@ -171,7 +184,7 @@ class Dispatcher:
     def _queue_up(self, entry: Entry) -> None:
         self._arrivals += 1
         entry.ripe_at = self._clock.monotonic()
-        heapq.heappush(self._ready, (-entry.priority, entry.due, self._arrivals, entry))
+        self._ready.push((-entry.priority, entry.due, self._arrivals, entry))
 
     def _turn_soon(self) -> None:
         if not self._turn_pending and self._ready:
@@ -187,16 +200,29 @@ class Dispatcher:
             if starts >= STARTS_PER_TURN:
                 self._turn_soon()
                 return
-            item = heapq.heappop(self._ready)
-            entry = item[3]
-            if entry.withdrawn:
-                continue
+            place = self._ready.pop()
+            if place is None:
+                return
+            entry = place[3]
             limit = self.limits.get(entry.queue) if self.limits else None
             if limit is not None and self._by_queue[entry.queue] >= limit:
-                heapq.heappush(self._waiting.setdefault(entry.queue, []), item)
+                self._hold_back(entry.queue, place)
                 continue
             self._start(entry)
             starts += 1
+
+    def _hold_back(self, queue: str, place: Place) -> None:
+        line = self._waiting.get(queue)
+        if line is None:
+            line = self._waiting[queue] = Line()
+        line.push(place)
+
+    def _let_forward(self, queue: str) -> None:
+        """Offer the first of a limited queue's line a slot; the turn decides."""
+        line = self._waiting.get(queue)
+        if line is not None and (place := line.pop()) is not None:
+            self._ready.push(place)
+            self._turn_soon()
 
     def _start(self, entry: Entry) -> None:
         entry.started = True
@@ -213,15 +239,16 @@ class Dispatcher:
             await entry.run()
         except asyncio.CancelledError:
             pass  # entries end in a value; a cancel that gets here came from the loop's end
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and _thrown_away(entry.task):
+                raise
             log.exception("a run ended outside its chain; its slot is free again")
-        finally:
-            lingering = entry.lingering
-            if lingering is None or lingering.done():
-                self._free(entry)
-            else:
-                self.overdue += 1
-                lingering.add_done_callback(lambda _: self._end_overdue(entry))
+        lingering = entry.lingering
+        if lingering is None or lingering.done():
+            self._free(entry)
+        else:
+            self.overdue += 1
+            lingering.add_done_callback(lambda _: self._end_overdue(entry))
 
     def _end_overdue(self, entry: Entry) -> None:
         self.overdue -= 1
@@ -233,10 +260,16 @@ class Dispatcher:
         self._live.discard(entry)
         if self.limits:
             self._by_queue[entry.queue] -= 1
-            lane = self._waiting.get(entry.queue)
-            if lane:
-                heapq.heappush(self._ready, heapq.heappop(lane))
+            self._let_forward(entry.queue)
         if not self._live:
             self._idle.set()
         self._turn_soon()
         self._on_free()
+
+
+def _thrown_away(task: asyncio.Task[None] | None) -> bool:
+    """Whether a coroutine is being destroyed outside its task: then the loop is gone."""
+    try:
+        return asyncio.current_task() is not task
+    except RuntimeError:
+        return True

@@ -11,6 +11,7 @@ from typing import Any, Self
 from rota.core.clock import Clock, Seconds, SystemClock, instant, seconds
 from rota.errors import InvalidArgument, SchedulerNotRunning
 from rota.scheduler.dispatcher import Dispatcher, Entry
+from rota.scheduler.processes import ProcessRunner
 from rota.scheduler.threads import ThreadRunner
 from rota.scheduler.timer import Timer
 
@@ -18,18 +19,31 @@ from rota.scheduler.timer import Timer
 class ScheduledCall(Entry):
     """One call the engine holds; ends in a result, an error, or cancelled."""
 
-    __slots__ = ("_args", "_engine", "_fn", "_waiters", "cancelled", "done", "error", "result")
+    __slots__ = (
+        "_args",
+        "_dispatcher",
+        "_fn",
+        "_threads",
+        "_waiters",
+        "cancelled",
+        "done",
+        "error",
+        "result",
+    )
 
     def __init__(
         self,
-        engine: Engine,
         due: float,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
+        *,
         priority: int,
+        dispatcher: Dispatcher,
+        threads: ThreadRunner,
     ) -> None:
         super().__init__(due, priority=priority)
-        self._engine = engine
+        self._dispatcher = dispatcher
+        self._threads = threads
         self._fn = fn
         self._args = args
         self._waiters: list[asyncio.Future[None]] = []
@@ -41,16 +55,20 @@ class ScheduledCall(Entry):
     def cancel(self) -> bool:
         """Stop it: before its time it never runs, afterwards its coroutine is cancelled.
 
-        False if it had ended already.
+        A thread cannot be cancelled: its result is dropped, and it keeps the slot until
+        it ends. False if the call had ended already.
         """
         if self.done:
             return False
-        if self._engine.dispatcher.withdraw(self):
-            self.cancelled = True
-            self._end()
-        elif self.task is not None:
-            self.task.cancel()
+        if self._dispatcher.withdraw(self):
+            self.dropped()
+        else:
+            self._dispatcher.cancel(self)
         return True
+
+    def dropped(self) -> None:
+        self.cancelled = True
+        self._end()
 
     async def wait(self) -> Any:
         """Its result; raises what it raised, or ``asyncio.CancelledError`` if cancelled."""
@@ -66,13 +84,27 @@ class ScheduledCall(Entry):
 
     async def run(self) -> None:
         try:
-            self.result = await self._engine.call(self._fn, self._args)
+            self.result = await self._call()
         except asyncio.CancelledError:
             self.cancelled = True
         except BaseException as error:  # noqa: BLE001 - recorded, raised again by wait()
             self.error = error
         finally:
             self._end()
+
+    async def _call(self) -> Any:
+        """Run the function with the runner of its kind."""
+        if inspect.iscoroutinefunction(self._fn):
+            return await self._fn(*self._args)
+        call = self._threads.submit(lambda: self._fn(*self._args))
+        try:
+            ended = await call.wait()
+        except asyncio.CancelledError:
+            self.lingering = call.goes_on()
+            raise
+        if ended.error is not None:
+            raise ended.error
+        return ended.value
 
     def _end(self) -> None:
         self.done = True
@@ -111,6 +143,7 @@ class Engine:
         self._timer: Timer | None = None
         self._dispatcher: Dispatcher | None = None
         self._threads: ThreadRunner | None = None
+        self._processes: ProcessRunner | None = None
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -138,6 +171,12 @@ class Engine:
         return self._threads
 
     @property
+    def processes(self) -> ProcessRunner:
+        if self._processes is None:
+            raise SchedulerNotRunning("the engine is not running; call start() first")
+        return self._processes
+
+    @property
     def concurrency(self) -> int:
         """How many runs may be on at once; may be set at any time, on the loop's thread."""
         return self._concurrency
@@ -150,10 +189,13 @@ class Engine:
             self._dispatcher.wake()
 
     def start(self) -> None:
-        """Begin, on the running event loop."""
+        """Begin, on the running event loop; a second time it does nothing."""
+        if self._dispatcher is not None:
+            return
         loop = asyncio.get_running_loop()
         self._timer = Timer(loop=loop, clock=self._clock)
         self._threads = ThreadRunner(loop=loop)
+        self._processes = ProcessRunner(loop=loop, clock=self._clock)
         self._dispatcher = Dispatcher(
             loop=loop,
             clock=self._clock,
@@ -165,20 +207,41 @@ class Engine:
         )
 
     async def stop(self, timeout: Seconds | None = None) -> None:
-        """Start nothing more, let what runs end (at most ``timeout``), then cancel it."""
+        """Start nothing more, let what runs end (at most ``timeout``), then cancel it.
+
+        What had not started is cancelled.
+        """
+        limit = None if timeout is None else seconds(timeout, "timeout")
         if self._dispatcher is None or self._timer is None or self._threads is None:
             return
         dispatcher, self._dispatcher = self._dispatcher, None
         self._timer.close()
         dispatcher.concurrency = 0
+        for entry in dispatcher.holding():
+            if dispatcher.withdraw(entry):
+                entry.dropped()
         try:
-            async with asyncio.timeout(None if timeout is None else seconds(timeout, "timeout")):
-                await dispatcher.idle()
-        except TimeoutError:
-            for entry in dispatcher.live():
-                if entry.task is not None:
-                    entry.task.cancel()
-        self._threads.close()
+            if not await self._ended_within(dispatcher, limit):
+                for entry in dispatcher.live():
+                    dispatcher.cancel(entry)
+        finally:
+            self._threads.close()
+            if self._processes is not None:
+                await self._processes.close()
+
+    async def _ended_within(self, dispatcher: Dispatcher, limit: float | None) -> bool:
+        idle = asyncio.ensure_future(dispatcher.idle())
+        alarm = None
+        if limit is not None:
+            loop = asyncio.get_running_loop()
+            alarm = self._clock.call_at(loop, self._clock.monotonic() + limit, idle.cancel)
+        try:
+            await asyncio.wait([idle])
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+            idle.cancel()
+        return not idle.cancelled()
 
     def call_at(
         self, when: datetime, fn: Callable[..., Any], *args: Any, priority: int = 0
@@ -192,18 +255,11 @@ class Engine:
     ) -> ScheduledCall:
         """Call ``fn(*args)`` after so many seconds."""
         due = self._clock.monotonic() + seconds(delay, "delay")
-        call = ScheduledCall(self, due, fn, args, priority)
+        call = ScheduledCall(
+            due, fn, args, priority=priority, dispatcher=self.dispatcher, threads=self.threads
+        )
         self.dispatcher.add([call])
         return call
-
-    async def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Run the function with the runner of its kind."""
-        if inspect.iscoroutinefunction(fn):
-            return await fn(*args)
-        ended = await self.threads.submit(lambda: fn(*args)).wait()
-        if ended.error is not None:
-            raise ended.error
-        return ended.value
 
 
 def check_concurrency(value: object) -> int:

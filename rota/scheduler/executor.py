@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
+from rota.core.annotations import plain_function
 from rota.core.clock import Clock
-from rota.core.context import BlockingContext, Context, Token, request_stop
+from rota.core.context import BlockingContext, Context, Desk, Token, request_stop
 from rota.core.failure import to_json
-from rota.core.outcome import RAISABLE, Done, Fail, Ignore, Outcome
+from rota.core.outcome import RAISABLE, Done, Fail, Ignore, Outcome, Release
 from rota.core.run import ExecuteNext, Run, Runnable, Stop
 from rota.core.task import Claimed
-from rota.errors import InvalidParams
+from rota.errors import InvalidParams, MiddlewareOrderError
 from rota.scheduler.dispatcher import Entry
 from rota.scheduler.engine import Engine
 
@@ -60,11 +61,15 @@ class Executor:
         *,
         engine: Engine,
         clock: Clock,
+        desk: Desk | None = None,
+        load_params: Callable[[str], Awaitable[str | None]] | None = None,
         blocking_layers: Sequence[BlockingLayer] = (),
         on_start: Callable[[Run], object] | None = None,
     ) -> None:
         self._engine = engine
         self._clock = clock
+        self._desk = desk
+        self._load_params = load_params
         self._layers = blocking_layers
         self._on_start = on_start
         self._runs: dict[str, Run] = {}
@@ -83,7 +88,7 @@ class Executor:
             claimed,
             token=token,
             works=held.route.works,
-            context=kind(claimed, token=token, clock=self._clock),
+            context=kind(claimed, token=token, clock=self._clock, desk=self._desk),
             started=self._clock.monotonic(),
             received=held.received,
         )
@@ -109,6 +114,11 @@ class Executor:
 
     async def call_work(self, run: Run) -> Outcome:
         """The innermost of the chain: the function itself, or the next registry's."""
+        if not run.claimed.params and self._load_params is not None:
+            params = await self._load_params(run.id)
+            if params is None:
+                return Release(after=1.0)
+            run.claimed = run.claimed._replace(params=params)
         for work in run.works:
             outcome = await self._call(run, work)
             if not isinstance(outcome, Ignore):
@@ -116,24 +126,42 @@ class Executor:
         return Ignore()
 
     async def _call(self, run: Run, work: Runnable) -> Outcome:
+        if work.runner == "process":
+            return await self._call_in_process(run, work)
         try:
             arguments = work.signature.decode(run.params)
         except InvalidParams as error:
             return Fail(f"params do not fit {work.id}: {error}", error=to_json(error))
         try:
             if work.runner == "coroutine":
+                self._refuse_layers(work)
                 if work.signature.wants_context:
                     value = await work.fn(run.context, **arguments)
                 else:
                     value = await work.fn(**arguments)
             else:
                 value = await self._call_in_thread(run, work, arguments)
-        except RAISABLE as outcome:
-            return outcome
+        except RAISABLE as raised:
+            return raised
         if value is None:
             return Done()
         outcome = value if isinstance(value, _OUTCOMES) else Done(value)
         return _as_json(work, outcome) if isinstance(outcome, Done) else outcome
+
+    def _refuse_layers(self, work: Runnable) -> None:
+        """The start refuses this, too, but works may be registered later."""
+        if self._layers:
+            raise MiddlewareOrderError(
+                f"{work.id!r} does not run in a thread, where alone a middleware whose on_execute "
+                "is not async can be around it; make that middleware async"
+            )
+
+    async def _call_in_process(self, run: Run, work: Runnable) -> Outcome:
+        """Params go there and results come back in their JSON form."""
+        self._refuse_layers(work)
+        plain = plain_function(work.fn)
+        location = f"{plain.__module__}:{plain.__qualname__}"
+        return await self._engine.processes.run(location, run.params, work=work.id)
 
     async def _call_in_thread(self, run: Run, work: Runnable, arguments: dict[str, Any]) -> Any:
         function = self._thread_function(run, work, arguments)
@@ -146,6 +174,7 @@ class Executor:
                 # A thread cannot be cancelled: it is told, and what it answers counts.
                 request_stop(run.context, run.stop_reason or "cancelled")
                 if run.stopped is None:
+                    run.lingering = call.goes_on()
                     raise
         if ended.error is not None:
             raise ended.error
@@ -191,7 +220,16 @@ def _around(
     function: Callable[[Run], Outcome] = innermost
     for layer in layers:
         function = _layered(layer, function)
-    return lambda: function(run)
+    return lambda: _expect_outcome(function(run))
+
+
+def _expect_outcome(value: Outcome) -> Outcome:
+    if isinstance(value, _OUTCOMES):
+        return value
+    raise TypeError(
+        f"a middleware's on_execute returned {value!r}, which is no outcome; "
+        "return what call_next returned"
+    )
 
 
 def _layered(layer: BlockingLayer, call_next: Callable[[Run], Outcome]) -> Callable[[Run], Outcome]:

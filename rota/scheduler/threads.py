@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 import threading
@@ -40,6 +41,10 @@ class Call:
             return await self._waiter
         return self.ended
 
+    def goes_on(self) -> asyncio.Future[object]:
+        """The rest of the call, for a slot that its waiter leaves behind."""
+        return asyncio.ensure_future(self.wait())
+
     def settle(self, ended: Ended) -> None:
         self.ended = ended
         if self._waiter is not None and not self._waiter.done():
@@ -53,9 +58,12 @@ class ThreadRunner:
     function that never returns would keep the service from ending.
     """
 
-    def __init__(self, *, loop: asyncio.AbstractEventLoop, name: str = "rota-work") -> None:
+    def __init__(
+        self, *, loop: asyncio.AbstractEventLoop, name: str = "rota-work", idle: float = IDLE
+    ) -> None:
         self._loop = loop
         self._name = name
+        self._patience = idle
         self._inbox: queue.SimpleQueue[tuple[Call, contextvars.Context] | None] = (
             queue.SimpleQueue()
         )
@@ -64,31 +72,35 @@ class ThreadRunner:
         self._lock = threading.Lock()
         self._finished: deque[tuple[Call, Ended]] = deque()
         self._delivery_pending = False
+        self._closed = False
 
     def submit(self, function: Callable[[], Any]) -> Call:
         """Run the function in a thread, in a copy of the caller's context."""
         call = Call(self._loop, function)
-        self._inbox.put((call, contextvars.copy_context()))
         with self._lock:
             if self._idle > 0:
                 self._idle -= 1
             else:
-                self._count += 1
+                # First the thread: what could not get one must not be run by another later.
                 threading.Thread(
-                    target=self._serve, name=f"{self._name}-{self._count}", daemon=True
+                    target=self._serve, name=f"{self._name}-{self._count + 1}", daemon=True
                 ).start()
+                self._count += 1
+        self._inbox.put((call, contextvars.copy_context()))
         return call
 
     def close(self) -> None:
         """Let idle threads end; busy ones end when their call does."""
         with self._lock:
+            self._closed = True
             for _ in range(self._idle):
                 self._inbox.put(None)
+            self._idle = 0
 
     def _serve(self) -> None:
         while True:
             try:
-                item = self._inbox.get(timeout=IDLE)
+                item = self._inbox.get(timeout=self._patience)
             except queue.Empty:
                 with self._lock:
                     if self._idle > 0:
@@ -103,14 +115,17 @@ class ThreadRunner:
             except BaseException as error:  # noqa: BLE001 - SystemExit too is an outcome here
                 ended = Ended(error=error)
             with self._lock:
-                self._idle += 1
+                over = self._closed
+                if not over:
+                    self._idle += 1
             self._finished.append((call, ended))
+            del item, call, context, ended  # an idle thread keeps nothing alive
             if not self._delivery_pending:
                 self._delivery_pending = True
-                try:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody to tell
                     self._loop.call_soon_threadsafe(self._deliver)
-                except RuntimeError:
-                    return  # the loop is closed: nobody is left to tell
+            if over:
+                return
 
     def _deliver(self) -> None:
         self._delivery_pending = False

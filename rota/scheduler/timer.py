@@ -72,6 +72,8 @@ class Timer:
         self, when: float, callback: Callable[[Any], object], arg: Any, *, priority: int = 0
     ) -> None:
         """The same for ``callback(arg)``, without a handle to cancel it by."""
+        if self._closed:
+            return
         self._arrivals += 1
         heapq.heappush(self._heap, (when, -priority, self._arrivals, callback, arg))
         if when < self._alarm_at:
@@ -79,6 +81,8 @@ class Timer:
 
     def forget(self) -> None:
         """Count one cancelled entry, and clear them out when they are the half."""
+        if self._closed:
+            return
         self._dead += 1
         if self._dead > _COMPACT_FROM and self._dead * 2 > len(self._heap):
             self._heap = [item for item in self._heap if not _is_dead(item[4])]
@@ -113,21 +117,25 @@ class Timer:
         fired = 0
         while self._heap and self._heap[0][0] <= now:
             _, _, _, callback, arg = heapq.heappop(self._heap)
+            fired += 1
             if _is_dead(arg):
                 self._dead -= 1
-                continue
-            try:
-                callback(arg)
-            except Exception as error:  # noqa: BLE001 - one callback's error must not stop the clock
-                self._loop.call_exception_handler(
-                    {"message": "rota: a timer's callback raised", "exception": error}
-                )
-            fired += 1
+            else:
+                self._call(callback, arg)
             if fired % _LOOK_AT_CLOCK_EVERY == 0 and time.perf_counter() > until:
                 self._loop.call_soon(self._turn)
                 return
         self._alarm_at = float("inf")
         self._arm()
+
+    def _call(self, callback: Callable[[Any], object], arg: Any) -> None:
+        """Call it; one callback's error must not stop the clock."""
+        try:
+            callback(arg)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            self._loop.call_exception_handler(
+                {"message": "rota: a timer's callback raised", "exception": error}
+            )
 
 
 def _is_dead(arg: Any) -> bool:

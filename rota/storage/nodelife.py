@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable
 
 from rota.core.clock import Clock
-from rota.core.duty import Duty
+from rota.core.duty import LONGEST_PAUSE, Duty
 from rota.core.ids import new_incarnation
 from rota.core.ports import Repository
 from rota.core.task import CancelNotice, Membership
-from rota.errors import InvalidArgument
+from rota.errors import InvalidArgument, StorageUnavailable
 
 log = logging.getLogger("rota.node")
 
@@ -68,7 +68,15 @@ class NodeLife:
         self._next_beat = float("-inf")
         self._joined = threading.Event()
         self._told: set[tuple[str, int]] = set()
-        self.duty = Duty(name="rota-heartbeat", step=self.step, clock=clock, close=close)
+        self.duty = Duty(
+            name="rota-heartbeat",
+            step=self.step,
+            clock=clock,
+            close=close,
+            # When an outage ends the others are on their way back, too: who pauses for longer
+            # than they wait before they bury is buried.
+            longest_pause=min(LONGEST_PAUSE, lease / 10),
+        )
 
     @property
     def id(self) -> int:
@@ -84,7 +92,7 @@ class NodeLife:
     def trusted(self) -> bool:
         """Whether this node may declare others dead: its own heartbeats were on time."""
         now = self._clock.monotonic()
-        return self.may_start and now >= self._late_until
+        return self.may_start and now >= self._late_until and not self._late(now)
 
     @property
     def lease_age(self) -> float:
@@ -104,6 +112,15 @@ class NodeLife:
 
     def step(self) -> float:
         """One turn of the heartbeat's thread."""
+        try:
+            return self._turn()
+        except StorageUnavailable:
+            # What was cut may be the connection whose lock says that we live: others shorten
+            # our lease for that, so the next beat must not wait for its time.
+            self._next_beat = float("-inf")
+            raise
+
+    def _turn(self) -> float:
         self._watch()
         now = self._clock.monotonic()
         if not self._joined.is_set():
@@ -135,14 +152,20 @@ class NodeLife:
         self.join()
 
     def _beat(self, now: float) -> None:
-        if self._confirmed != float("-inf") and now - self._confirmed > self.lease * 0.5:
-            self._late_until = now + self.lease
         alive = self._repository.beat(self._id, self.lease)
         if not alive:
             self.died()
             return
+        # Late is also the answer that took long: what held it up held up the others.
+        answered = self._clock.monotonic()
+        if self._late(answered):
+            self._late_until = answered + self.lease
         self._confirmed = now
         self._next_beat = now + self.heartbeat
+
+    def _late(self, now: float) -> bool:
+        """Whether our heartbeat is overdue: what held it up may hold up the others'."""
+        return now - self._confirmed > max(self.lease / 2, self.heartbeat * 1.25)
 
     def _look_for_cancels(self) -> None:
         notices = self._repository.cancels(self._id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -71,9 +71,12 @@ class Sync:
         look_ahead: float = LOOK_AHEAD,
         poll: float = POLL,
         gate: Callable[[], bool] = lambda: True,
+        alone: Callable[[], Sequence[str]] = tuple,
+        lazy: bool = False,
         on_lanes: Callable[[Sequence[Lane]], object] = lambda _: None,
         on_expired: Callable[[Sequence[str]], object] = lambda _: None,
         on_rescued: Callable[[Sequence[Rescued]], object] = lambda _: None,
+        writing: Callable[[], Collection[int]] = tuple,
         rng: random.Random | None = None,
         close: Callable[[], object] = lambda: None,
     ) -> None:
@@ -86,6 +89,8 @@ class Sync:
         self._look_ahead = look_ahead
         self._poll = poll
         self._gate = gate
+        self._alone = alone
+        self._lazy = lazy
         self._on_lanes = on_lanes
         self._on_rescued = on_rescued
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
@@ -98,10 +103,13 @@ class Sync:
             clock=clock,
             on_rescued=self._took_back,
             on_expired=on_expired,
+            writing=writing,
             rng=rng,
         )
         self._hints: list[Lane] = []
         self._hints_lock = threading.Lock()
+        self._looking = threading.Event()
+        self._forgetting = threading.Event()
         now = clock.monotonic()
         self._agenda_at = now
         self._rescan_at = now
@@ -118,8 +126,13 @@ class Sync:
 
     def look(self) -> None:
         """Ask for the agenda now: somebody changed something, we do not know what."""
-        self._agenda_at = float("-inf")
+        self._looking.set()
         self.duty.wake()
+
+    def forget(self) -> None:
+        """Know nothing of any lane from the next pass on, and look; from any thread."""
+        self._forgetting.set()
+        self.look()
 
     def step(self) -> float:
         """One pass: chores, hints, agenda if due, a claim if there is room."""
@@ -128,7 +141,14 @@ class Sync:
         chores_in = self.chores.step()
         if not self._gate() or not self._life.may_start:
             return min(chores_in, self._poll)
+        if self._forgetting.is_set():
+            self._forgetting.clear()
+            self.lanes.forget()
         self._take_hints()
+        if self._looking.is_set():
+            # Cleared before the agenda is read: who asks meanwhile is asked for again.
+            self._looking.clear()
+            self._agenda_at = float("-inf")
         if self._clock.monotonic() >= self._agenda_at:
             self._read_agenda()
         self._claim_parked()
@@ -167,7 +187,10 @@ class Sync:
             return False
         most = sum(want.ready + want.ahead for want in wants)
         claimed = self._claimed(
-            lambda node, batch: self._repository.claim(node, batch, wants, self._look_ahead), most
+            lambda node, batch: self._repository.claim(
+                node, batch, wants, self._look_ahead, lazy=self._lazy, alone=self._alone()
+            ),
+            most,
         )
         self.lanes.took(wants, claimed)
         # What is due within the look-ahead has been taken; look beyond it in time.
@@ -184,7 +207,7 @@ class Sync:
             return
         claimed = self._claimed(
             lambda node, batch: self._repository.claim_parked(
-                node, batch, works, ready, self._look_ahead
+                node, batch, works, ready, self._look_ahead, alone=self._alone()
             ),
             ready,
         )

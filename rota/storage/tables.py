@@ -92,6 +92,9 @@ class Tables:
     unique: Table
     tally: Table
     chore: Table
+    report: Table
+    setting: Table
+    change: Table
 
     @classmethod
     def describe(cls, schema: str | None = None) -> Self:
@@ -111,6 +114,9 @@ class Tables:
             unique=Table("rota_unique", data, *_unique()),
             tally=Table("rota_tally", data, *_tally()),
             chore=Table("rota_chore", data, *_chore()),
+            report=Table("rota_report", data, *_report()),
+            setting=Table("rota_setting", data, *_setting()),
+            change=Table("rota_change", data, *_change()),
         )
 
 
@@ -260,4 +266,33 @@ def _chore() -> list[Column[Any]]:
     return [
         Column("name", Text, primary_key=True),
         Column("next_at", Instant, nullable=False),
+    ]
+
+
+def _report() -> list[Column[Any]]:
+    return [
+        Column("id", Id, primary_key=True),
+        Column("attempt", Integer, nullable=False),
+        Column("node", BigInteger, nullable=False),
+        Column("batch", BigInteger, nullable=False),
+        Column("n", BigInteger, nullable=False),
+        Column("at", Instant, nullable=False),
+        Column("data", Text, nullable=False),
+    ]
+
+
+def _setting() -> list[Column[Any]]:
+    return [
+        Column("name", Text, primary_key=True),
+        Column("value", Text, nullable=False),
+    ]
+
+
+def _change() -> list[Column[Any]]:
+    """Without PostgreSQL's ``xid``, which has a default and is only read there."""
+    return [
+        Column("n", BigInteger, primary_key=True),
+        Column("id", Id, nullable=False),
+        Column("state", Integer, nullable=False),
+        Column("at", Instant, nullable=False),
     ]

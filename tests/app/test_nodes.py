@@ -6,12 +6,12 @@ import asyncio
 import threading
 
 import pytest
-from tests.conftest import Database
 
 import rota
 from rota import BlockingContext, Scheduler, WorkRegistry
 from rota.core.events import Died, Event, Finished, Started
 from rota.errors import AlreadyClaimed
+from tests.conftest import Database
 
 
 class Diary:
@@ -45,7 +45,7 @@ async def die(scheduler: Scheduler) -> None:
     parts.closing = True
     for duty in parts.duties:
         duty.stop()
-    parts.signals.interrupt()
+    parts.wires.signals.interrupt()
     for duty in parts.duties:
         await asyncio.to_thread(duty.join, 10)
     await parts.firing.stop()

@@ -7,7 +7,6 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.conftest import Database
 
 import rota
 from rota import BlockingContext, Context, WorkRegistry
@@ -22,6 +21,7 @@ from rota.errors import (
     TaskNotFound,
     UnknownWork,
 )
+from tests.conftest import Database
 
 
 async def test_a_coroutine_runs_and_its_result_comes_back(

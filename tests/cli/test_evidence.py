@@ -65,7 +65,6 @@ def verdicts(course: Course, **tasks: Task | None) -> dict[str, bool]:
         expected={"one": DIGEST, "two": DIGEST},
         ticks=[],
         killed=Mishap("a", 10.5, frozenset({"one"})),
-        dialect="sqlite",
     )
     return {promise.text: promise.kept for promise in judge(figures, violations)}
 

@@ -11,8 +11,13 @@ from rota.testing.clock import FakeClock
 from rota.testing.conformance import RepositoryContract
 from rota.testing.conformance.claiming import ClaimingContract
 from rota.testing.conformance.conflicts import ConflictContract
+from rota.testing.conformance.feeding import FeedContract
 from rota.testing.conformance.finishing import FinishingContract
+from rota.testing.conformance.following import FollowingContract
+from rota.testing.conformance.periods import PeriodContract
+from rota.testing.conformance.pulling import PullingContract
 from rota.testing.conformance.recurring import RecurringContract
+from rota.testing.conformance.reporting import ReportingContract
 from rota.testing.conformance.rescuing import RescuingContract
 
 pytestmark = pytest.mark.postgres
@@ -27,7 +32,16 @@ class TestPostgres(RepositoryContract):
 
 
 class TestPostgresBehindAPooler(
-    ConflictContract, ClaimingContract, FinishingContract, RescuingContract, RecurringContract
+    ConflictContract,
+    ClaimingContract,
+    FinishingContract,
+    FollowingContract,
+    RescuingContract,
+    RecurringContract,
+    PeriodContract,
+    PullingContract,
+    ReportingContract,
+    FeedContract,
 ):
     """The same without session locks, LISTEN or settings of a session."""
 

@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from rota.core.ids import new_incarnation
-from rota.core.task import Claimed, Ending, Membership, Stored, Want
+from rota.core.task import Claimed, Ending, Fence, Membership, NewTask, Stored, Want
 from rota.storage.postgres import PostgresRepository
 from rota.storage.postgres.connections import Session
 from rota.storage.verbs import changing
 from rota.testing.conformance.setting import ending
 
 PATIENCE = 20.0
+
+
+class Abandoned(Exception):
+    """Ends a held transaction without a commit."""
 
 
 class Side:
@@ -37,6 +41,12 @@ class Side:
     def finish(self, claimed: Claimed, kind: Ending) -> Stored | None:
         return self.repository.finish(self.node, [ending(claimed, kind)])[0]
 
+    def report(self, claimed: Claimed, n: int = 1) -> bool:
+        return self.repository.report(self.node, claimed.id, claimed.batch, n, "{}")
+
+    def fence(self, claimed: Claimed) -> Fence:
+        return Fence(self.node, claimed.batch, claimed.id)
+
     @contextmanager
     def hold(self, verb: Callable[[Session], object]) -> Iterator[Any]:
         """Run the verb and commit only when the block ends."""
@@ -45,9 +55,25 @@ class Side:
 
     # The verbs as the repository calls them, on a session whose transaction is ours.
 
-    def finishing(self, claimed: Claimed, kind: Ending) -> Callable[[Session], object]:
-        verbs, finishes = self.repository._finishing, [ending(claimed, kind)]
+    def finishing(
+        self, claimed: Claimed, kind: Ending, **fields: Any
+    ) -> Callable[[Session], object]:
+        verbs, finishes = self.repository._finishing, [ending(claimed, kind, **fields)]
         return lambda s: verbs.finish(s, self.node, finishes, [], repeated=False)
+
+    def inserting(self, *tasks: NewTask) -> Callable[[Session], object]:
+        return lambda s: self.repository._inserting.careful(s, tasks, repeated=False)
+
+    def reporting(self, claimed: Claimed, n: int = 1) -> Callable[[Session], object]:
+        verbs = self.repository._reporting
+        return lambda s: verbs.report(s, self.node, claimed.id, claimed.batch, n=n, data="{}")
+
+    def pulling(self, owner: int, lease: float) -> Callable[[Session], object]:
+        wants = [Want("default", 0, 5)]
+        return lambda s: self.repository._claiming.claim_until(s, owner, 1, wants, lease)
+
+    def extending(self, owner: int, lease: float) -> Callable[[Session], object]:
+        return lambda s: self.repository._claiming.extend(s, owner, 1, lease)
 
     def rescuing(self) -> Callable[[Session], object]:
         return lambda s: self.repository._rescuing.rescue(s, 10)
@@ -69,8 +95,8 @@ class Side:
 
     def claiming(self) -> Callable[[Session], object]:
         self.batch += 10
-        wants = [Want("default", 0, 5)]
-        return lambda s: self.repository._claiming.claim(s, self.node, self.batch, wants, 0.0)
+        wants, verbs = [Want("default", 0, 5)], self.repository._claiming
+        return lambda s: verbs.claim(s, self.node, self.batch, wants, 0.0, lazy=False, alone=[])
 
 
 class Waiter:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.sql import Literal
+from sqlalchemy import event
 
 from rota.core.ids import new_incarnation
-from rota.core.task import Claimed, Ending, Membership, Want
+from rota.core.task import Claimed, Ending, Fence, Membership, Want
 from rota.storage.postgres import PostgresRepository
 from rota.storage.postgres.connections import Session
 from rota.testing.clock import FakeClock
-from rota.testing.conformance.setting import ending, some_tasks
+from rota.testing.conformance.setting import a_task, ending, some_tasks
 
 pytestmark = pytest.mark.postgres
 
@@ -23,6 +27,7 @@ BATCH = 100
 #: A statement about a batch may look at its rows a few times over, not at the table.
 FAIR = BATCH * 8
 LEASE = 30.0
+BIG = {"rota_task", "rota_body", "rota_unique", "rota_report", "rota_change"}
 Plan = dict[str, Any]
 Record = Callable[[Callable[[], object]], list[Plan]]
 
@@ -53,32 +58,73 @@ def statistics(request: pytest.FixtureRequest, stranger: psycopg.Connection) -> 
 
 
 @pytest.fixture
-def record(monkeypatch: pytest.MonkeyPatch) -> Record:
-    """Runs something and returns the plans, executed and rolled back, of its statements."""
+def record(repository: PostgresRepository, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """Runs something and returns the plans, executed and rolled back, of its statements.
+
+    Of rota's own statements two: for these values, and as the server keeps it for any.
+    """
     plain = Session.rows
+    plans: list[Plan] = []
+
+    def explained(session: Session, sql: str, **params: object) -> list[tuple[Any, ...]]:
+        with undone(session.raw):
+            (found,) = plain(session, f"explain (analyze, format json) {sql}", **params)
+            plans.append(found[0][0]["Plan"])
+        with undone(session.raw):
+            plans.append(kept_plan(session, sql, params))
+        return plain(session, sql, **params)
+
+    def portable(conn: Any, cursor: Any, sql: str, params: Any, *_: object) -> None:
+        raw = conn.connection.driver_connection
+        with undone(raw):
+            found = raw.execute(f"explain (analyze, format json) {sql}", params).fetchone()
+            plans.append(found[0][0]["Plan"])
 
     def recorded(act: Callable[[], object]) -> list[Plan]:
-        plans: list[Plan] = []
-
-        def explained(session: Session, sql: str, **params: object) -> list[tuple[Any, ...]]:
-            idle = session.raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-            session.raw.execute("begin" if idle else "savepoint before")
-            (found,) = plain(session, f"explain (analyze, format json) {sql}", **params)
-            session.raw.execute("rollback" if idle else "rollback to before")
-            plans.append(found[0][0]["Plan"])
-            return plain(session, sql, **params)
-
+        plans.clear()
         with monkeypatch.context() as patch:
             patch.setattr(Session, "rows", explained)
-            act()
-        return plans
+            event.listen(engine, "before_cursor_execute", portable)
+            try:
+                act()
+            finally:
+                event.remove(engine, "before_cursor_execute", portable)
+        return list(plans)
 
+    engine = repository._connections._engine
     return recorded
 
 
+@contextmanager
+def undone(raw: psycopg.Connection[Any]) -> Iterator[None]:
+    """A transaction, or a part of one, that is rolled back."""
+    idle = raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    raw.execute("begin" if idle else "savepoint before")
+    yield
+    raw.execute("rollback" if idle else "rollback to before")
+
+
+def kept_plan(session: Session, sql: str, params: dict[str, object]) -> Plan:
+    """The plan of the prepared statement, made without a look at the values."""
+    values = {**params, "offset": 0.0}
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)[sb]", sql)))
+    numbered = re.sub(r"%\((\w+)\)[sb]", lambda found: f"${names.index(found[1]) + 1}", sql)
+    given = [Literal(values[name]).as_string(session.raw) for name in names]
+    # psycopg says of what type a number or text is; here the places have to.
+    kinds = ["float8" if isinstance(values[name], float) else "unknown" for name in names]
+    session.raw.execute("set local plan_cache_mode = force_generic_plan")
+    session.raw.execute(f"prepare kept({', '.join(kinds)}) as {numbered}")
+    call = f"kept({', '.join(given)})" if given else "kept"
+    row = session.raw.execute(f"explain (analyze, format json) execute {call}").fetchone()
+    session.raw.execute("deallocate kept")
+    assert row is not None
+    plan: Plan = row[0][0]["Plan"]
+    return plan
+
+
 def scans(plan: Plan) -> Iterator[Plan]:
-    """Every scan of one of the two big tables, below this node."""
-    if plan.get("Relation Name") in {"rota_task", "rota_body"} and "Scan" in plan["Node Type"]:
+    """Every scan of one of the big tables, below this node."""
+    if plan.get("Relation Name") in BIG and "Scan" in plan["Node Type"]:
         yield plan
     for child in plan.get("Plans", ()):
         yield from scans(child)
@@ -166,3 +212,68 @@ class TestPlans:
         repository.insert(first)
         again = [*some_tasks(1, unique="k", on_conflict="replace"), *some_tasks(1, given_id=True)]
         assert_by_index(record(lambda: repository.insert(again)))
+
+    def test_fenced_insert(self, repository: PostgresRepository, node: int, record: Record) -> None:
+        fences = [Fence(node, claimed.batch, claimed.id) for claimed in take(repository, node)]
+        tasks = [a_task(queue="other", fence=fence) for fence in fences]
+        assert_by_index(record(lambda: repository.insert(tasks)))
+
+    def test_insert_with_period_keys(self, repository: PostgresRepository, record: Record) -> None:
+        for start in range(0, 4000, 1000):
+            keys = [f"k{start + number}" for number in range(1000)]
+            repository.insert([a_task(unique=key, period=60.0) for key in keys])
+        again = [a_task(unique=f"k{number}", period=60.0) for number in range(BATCH)]
+        again += [a_task(unique="new", period=60.0), a_task(unique="k0", on_conflict="replace")]
+        assert_by_index(record(lambda: repository.insert(again)))
+
+    def test_finish_with_follow_ups(
+        self, repository: PostgresRepository, node: int, record: Record
+    ) -> None:
+        finishes = [
+            ending(claimed, Ending.DONE, follow=a_task(queue="other", unique=claimed.id))
+            for claimed in take(repository, node)
+        ]
+        assert_by_index(record(lambda: repository.finish(node, finishes, [1])))
+
+    @pytest.mark.parametrize("how", [{"lazy": True}, {"alone": ["demo"]}])
+    def test_claim_of_another_kind(
+        self, repository: PostgresRepository, node: int, record: Record, how: dict[str, Any]
+    ) -> None:
+        wants = [Want("q0", 0, BATCH, 10), Want("q1", 2, 10)]
+        assert_by_index(record(lambda: repository.claim(node, 1, wants, 60.0, **how)))
+
+    def test_pulled_claim_and_its_extension(
+        self, repository: PostgresRepository, record: Record
+    ) -> None:
+        wants, owner = [Want("q0", 0, BATCH), Want("q1", 2, 10)], new_incarnation()
+        assert_by_index(record(lambda: repository.claim_until(owner, 1, wants, LEASE)))
+        (plan, kept) = record(lambda: repository.extend(owner, 1, LEASE))
+        assert all("Seq Scan" not in json.dumps(one) for one in (plan, kept))
+
+    def test_report(self, repository: PostgresRepository, node: int, record: Record) -> None:
+        for n, claimed in enumerate(take(repository, node)):
+            repository.report(node, claimed.id, 1, n, "{}")
+        assert_by_index(record(lambda: repository.report(node, claimed.id, 1, 1000, "{}")))
+
+    def test_whose_tasks_and_their_bodies(
+        self, repository: PostgresRepository, node: int, record: Record
+    ) -> None:
+        mine = [claimed.id for claimed in take(repository, node)]
+        assert_by_index(record(lambda: repository.still_mine(node, mine)))
+        assert_by_index(record(lambda: repository.bodies(mine)))
+
+    def test_children(self, repository: PostgresRepository, record: Record) -> None:
+        parent = a_task().id
+        family = some_tasks(BATCH, queue="other", parent=parent)
+        repository.insert(family)
+        assert_by_index(record(lambda: repository.children(parent, 10)))
+        assert_by_index(record(lambda: repository.children(parent, 10, family[50].id)))
+        assert_by_index(record(lambda: repository.count_children(parent)))
+
+    def test_change_feed(self, repository: PostgresRepository, record: Record) -> None:
+        repository.feed(on=True)
+        for _ in range(3):
+            repository.insert(some_tasks(2000, queue="other"))
+        _, cursor = repository.updated_since(None, 3000)
+        for where in (None, cursor):
+            assert_by_index(record(lambda since=where: repository.updated_since(since, BATCH)))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import psycopg
 import pytest
 
 from rota.core.task import Claimed, Ending, Stored, TaskState
@@ -15,15 +13,11 @@ from rota.storage.postgres import PostgresRepository
 from rota.storage.postgres.connections import Session
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import a_task
-from tests.storage.postgres_contenders import PATIENCE, Side, Waiter
+from tests.storage.postgres_contenders import Abandoned, Side, Waiter
 
 pytestmark = pytest.mark.postgres
 
 Open = Callable[..., PostgresRepository]
-
-
-class Abandoned(Exception):
-    """Ends a held transaction without a commit."""
 
 
 @pytest.fixture
@@ -39,26 +33,6 @@ def one(open_postgres: Open, clock: FakeClock) -> Side:
 @pytest.fixture
 def two(open_postgres: Open, clock: FakeClock) -> Side:
     return Side(open_postgres(clock, statement_timeout=60.0))
-
-
-@pytest.fixture
-def await_blocked(stranger: psycopg.Connection, postgres_schema: str) -> Callable[[], None]:
-    """Returns once a statement on this test's tables waits for a lock."""
-
-    def wait() -> None:
-        deadline = time.monotonic() + PATIENCE
-        query = (
-            "select count(*) from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0"
-            " and strpos(query, %s) > 0"
-        )
-        while time.monotonic() < deadline:
-            row = stranger.execute(query, (postgres_schema,)).fetchone()
-            stranger.rollback()
-            if row is not None and row[0]:
-                return
-        pytest.fail("nothing is blocked")
-
-    return wait
 
 
 @pytest.fixture

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
-from rota.core.task import Ending, Want
+from rota.core.ids import new_id
+from rota.core.task import Ending, Fence, Want
 from rota.storage.sqlite import SQLiteRepository, agenda, claiming, connections, ending, keeping
 from rota.storage.verbs import looking
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.recurring import a_definition, a_tick
 from rota.testing.conformance.setting import NodeHandle, a_task, ids, some_tasks
+from rota.testing.conformance.setting import ending as outcome_of
+from tests.storage.joining_callers import immediate, take_one
 
-GROWING = {"rota_task", "rota_body", "rota_done", "rota_failed", "rota_attempt"}
+GROWING = {
+    "rota_task",
+    "rota_body",
+    "rota_done",
+    "rota_failed",
+    "rota_attempt",
+    "rota_unique",
+    "rota_report",
+    "rota_change",
+}
 ALIAS = re.compile(r"\b(rota_\w+)(?: as)? ([a-z])\b")
 
 
@@ -65,6 +78,7 @@ def scans(path: Path, statement: str) -> list[str]:
 
 def live(repository: SQLiteRepository, clock: FakeClock) -> None:
     """A whole life, in which every verb runs at least once."""
+    repository.feed(on=True)
     repository.insert(some_tasks(50))
     keyed = [a_task(unique="k", expires_in=500), a_task(given_id=True)]
     for _ in range(2):
@@ -80,7 +94,8 @@ def live(repository: SQLiteRepository, clock: FakeClock) -> None:
     finishes = [
         ending_of._replace(params='{"n":2}', end_recurring=True)
         for ending_of in (
-            _finish(claimed, kind) for claimed, kind in zip(taken, list(Ending) * 2, strict=False)
+            outcome_of(claimed, kind)
+            for claimed, kind in zip(taken, list(Ending) * 2, strict=False)
         )
     ]
     first.finish(*finishes)
@@ -99,6 +114,8 @@ def live(repository: SQLiteRepository, clock: FakeClock) -> None:
         repository.attempts(task_id)
     repository.states(ids(taken))
     repository.find_key("k")
+    pull_and_spawn(repository)
+    join(repository, second)
     repository.nodes()
     repository.put_recurring(a_definition(repository.now()))
     repository.fire([a_tick(repository.now())])
@@ -117,10 +134,41 @@ def live(repository: SQLiteRepository, clock: FakeClock) -> None:
     repository.resume_queue("default")
 
 
-def _finish(claimed: object, kind: Ending) -> object:
-    from rota.testing.conformance.setting import ending as outcome_of
+def pull_and_spawn(repository: SQLiteRepository) -> None:
+    """The verbs about leases without a node, children, reports, and the feed."""
+    repository.insert(some_tasks(3, queue="pulled"))
+    (pulled, *_) = repository.claim_until(5, 1, [Want("pulled", 0, 2)], 60)
+    repository.extend(5, 1, 90)
+    repository.still_mine(5, [pulled.id])
+    for n in (2, 1):
+        repository.report(5, pulled.id, pulled.batch, n, "1")
+    repository.reported(pulled.id)
+    child = a_task(parent=pulled.id, fence=Fence(5, pulled.batch, pulled.id))
+    repository.insert([child, child._replace(id=new_id(), unique="p", period=600.0)])
+    repository.insert([a_task(unique="p", period=600.0)])
+    repository.find_key("p")
+    repository.children(pulled.id, 1, after=child.id)
+    repository.count_children(pulled.id)
+    repository.bodies([pulled.id, child.id])
+    follow = a_task(unique="f", period=1.0)
+    repository.finish(5, [outcome_of(pulled, Ending.DONE, follow=follow)], [1])
+    repository.cancel(new_id(), "never", tombstone=True)
+    repository.updated_since(repository.updated_since(None, 2)[1], 2)
 
-    return outcome_of(claimed, kind)  # type: ignore[arg-type]
+
+def join(repository: SQLiteRepository, node: NodeHandle) -> None:
+    """The verbs in a caller's transaction, on a connection whose statements are seen."""
+    taken = take_one(repository, node)
+    fence = Fence(node.id, taken.batch, taken.id)
+    keyed = [a_task(unique="j", given_id=True, fence=fence), a_task(unique="j", fence=fence)]
+    replacing = a_task(unique="j", on_conflict="replace")
+    engine = immediate(create_engine("sqlite://", creator=repository._connections._connect))
+    with engine.begin() as conn:
+        repository.insert_in(conn, [*keyed, replacing, a_task(unique="q", period=1.0)])
+        repository.insert_in(conn, [a_task(unique="q", period=1.0)])
+        outcome = outcome_of(taken, Ending.DONE, end_recurring=True)
+        repository.finish_in(conn, node.id, outcome)
+    engine.dispose()
 
 
 def test_no_verb_scans_a_table_that_grows(
@@ -132,7 +180,7 @@ def test_no_verb_scans_a_table_that_grows(
         for statement in sorted(statements)
         if statement.lstrip().lower().startswith(("select", "with", "update", "delete"))
     }
-    assert len(explained) > 60
+    assert len(explained) > 110
     assert {statement: found for statement, found in explained.items() if found} == {}
 
 
@@ -161,6 +209,33 @@ def test_counting_stops_at_its_limit(
         assert all("INDEX" in line for line in scans(tmp_path / "a.db", statement))
 
 
+def free_periods(repository: SQLiteRepository) -> object:
+    with repository._desk.reading() as conn:
+        return keeping.free_periods(connections.raw(conn), "k", 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("look", "table"),
+    [
+        (lambda repository: repository.children("p", 2, after="c"), "rota_body"),
+        (lambda repository: repository.updated_since("5", 2), "rota_change"),
+        (free_periods, "rota_unique"),
+    ],
+)
+def test_what_is_read_page_by_page_begins_where_the_last_one_ended(
+    repository: SQLiteRepository,
+    statements: set[str],
+    tmp_path: Path,
+    look: Callable[[SQLiteRepository], object],
+    table: str,
+) -> None:
+    look(repository)
+    (page,) = (one for one in statements if "limit" in one.lower())
+    lines = plan(tmp_path / "a.db", page)
+    assert any(line.startswith(f"SEARCH {table}") and ">?)" in line for line in lines), lines
+    assert not any("TEMP B-TREE" in line for line in lines), lines
+
+
 LANE = ("default", 0, 0, 1, 10)
 
 
@@ -169,6 +244,11 @@ LANE = ("default", 0, 0, 1, 10)
     [
         (
             claiming.READY,
+            LANE,
+            "rota_task_ready (queue=? AND priority=? AND run_at>? AND run_at<?)",
+        ),
+        (
+            claiming.READY_LAZY,
             LANE,
             "rota_task_ready (queue=? AND priority=? AND run_at>? AND run_at<?)",
         ),
@@ -196,7 +276,9 @@ def test_hot_statements_use_their_index(
     assert not any(line.startswith("SCAN t") for line in lines), lines
 
 
-@pytest.mark.parametrize("statement", [claiming.READY, claiming.PARKED, keeping.EXPIRED])
+@pytest.mark.parametrize(
+    "statement", [claiming.READY, claiming.READY_LAZY, claiming.PARKED, keeping.EXPIRED]
+)
 def test_hot_statements_sort_no_backlog(
     repository: SQLiteRepository, tmp_path: Path, statement: str
 ) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import heapq
 import threading
+from bisect import bisect_left
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from rota.core.clock import Clock
 from rota.core.recurring import Decision, Definition
-from rota.core.task import Attempt, Membership, Stored
-from rota.errors import NodeDead
+from rota.core.task import Attempt, Change, Membership, Report, Stored
+from rota.errors import InvalidArgument, NodeDead
+from rota.storage.memory.feed import Feed
 from rota.storage.memory.lanes import Lane
 from rota.storage.memory.rows import Row, from_micros, span, to_micros
 
@@ -29,10 +31,14 @@ class Book:
     lanes: dict[tuple[str, int], Lane] = field(default_factory=dict)
     parked: defaultdict[str, dict[str, Row]] = field(default_factory=lambda: defaultdict(dict))
     keys: dict[str, str] = field(default_factory=dict)
+    periods: dict[str, tuple[str, int]] = field(default_factory=dict)
     expiring: list[tuple[int, str]] = field(default_factory=list)
     working: int = 0
     asked: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     attempts: defaultdict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    reports: dict[str, tuple[tuple[int, int], Report]] = field(default_factory=dict)
+    children: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    feed: Feed = field(default_factory=Feed)
     ended: dict[bool, deque[tuple[int, str]]] = field(
         default_factory=lambda: {False: deque(), True: deque()}
     )  #: history in order of finishing; True: failed
@@ -40,6 +46,7 @@ class Book:
     leases: defaultdict[int, dict[int, list[str]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+    deadlines: dict[tuple[int, int], int] = field(default_factory=dict)
     paused: dict[str, str] = field(default_factory=dict)
     definitions: dict[str, Definition] = field(default_factory=dict)
     decisions: defaultdict[str, deque[Decision]] = field(default_factory=lambda: defaultdict(deque))
@@ -56,17 +63,17 @@ class Book:
                 "stop what runs and join as a new incarnation"
             )
 
-    def place(self, row: Row) -> None:
-        """Let it wait in its lane."""
-        self._enter(row, Stored.SCHEDULED)
+    def place(self, row: Row, *, told: bool = True) -> None:
+        """Let it wait in its lane; ``told``: this is a step of its life."""
+        self._enter(row, Stored.SCHEDULED, told=told)
         lane = self.lanes.get((row.queue, row.priority))
         if lane is None:
             lane = self.lanes[row.queue, row.priority] = Lane()
         lane.put(row.id, row.run_at)
 
-    def park(self, row: Row, kept_from: int | None) -> None:
+    def park(self, row: Row, kept_from: int | None, *, told: bool = True) -> None:
         """Let it wait for a node that knows its work."""
-        self._enter(row, Stored.PARKED)
+        self._enter(row, Stored.PARKED, told=told)
         row.kept_from = kept_from
         self.parked[row.work][row.id] = row
 
@@ -81,7 +88,7 @@ class Book:
         elif row.state is Stored.WORKING:
             self.working -= 1
             if row.cancel_reason is not None and row.node is not None:
-                self.asked[row.node].discard(row.id)
+                self._unask(row.node, row.id)
 
     def take(self, row: Row, node: int, batch: int) -> None:
         """Claim it under this token and note it in the lease."""
@@ -111,6 +118,7 @@ class Book:
         if row.unique is not None:
             self.keys.pop(row.unique, None)
         self.ended[state is Stored.FAILED].append((now, row.id))
+        self._tell(row)
 
     def note_attempt(
         self,
@@ -159,13 +167,53 @@ class Book:
         if row.expires_at is not None:
             heapq.heappush(self.expiring, (row.expires_at, row.id))
 
-    def _enter(self, row: Row, state: Stored) -> None:
+    def drop_lease(self, node: int, batch: int) -> list[str]:
+        """Forget a lease; the ids it had taken."""
+        batches = self.leases.get(node, {})
+        task_ids = batches.pop(batch, [])
+        if not batches:
+            self.leases.pop(node, None)
+        self.deadlines.pop((node, batch), None)
+        return task_ids
+
+    def forget(self, task_id: str) -> None:
+        """Drop a finished task and all that is known of it."""
+        row = self.rows.pop(task_id)
+        self.attempts.pop(task_id, None)
+        self.reports.pop(task_id, None)
+        if row.parent is not None:
+            siblings = self.children[row.parent]
+            del siblings[bisect_left(siblings, task_id)]
+            if not siblings:
+                del self.children[row.parent]
+
+    def _enter(self, row: Row, state: Stored, *, told: bool) -> None:
         row.state = state
         row.node = row.batch = row.kept_from = None
         self.watch_expiry(row)
+        if told:
+            self._tell(row)
+
+    def _tell(self, row: Row) -> None:
+        self.feed.tell(Change(row.id, row.state, self.clock.now()))
+
+    def _unask(self, node: int, task_id: str) -> None:
+        asked = self.asked.get(node, set())
+        asked.discard(task_id)
+        if not asked:
+            self.asked.pop(node, None)
 
     def _forget_lane_entry(self, row: Row) -> None:
         lane = self.lanes.get((row.queue, row.priority))
         if lane is not None:
             lane.discard(row.id)
             self.close_lane(row.queue, row.priority)
+
+
+def no_transactions() -> InvalidArgument:
+    """The error of the verbs that would join the caller's transaction."""
+    return InvalidArgument(
+        "the memory repository has no transactions; "
+        "leave the connection out, or use a scheduler on SQLite or PostgreSQL",
+        field="connection",
+    )

@@ -1,4 +1,4 @@
-"""Taking tasks and writing their outcomes: the memory repository's ``ClaimStore``."""
+"""Taking tasks and handing in their outcomes: the memory repository's ``ClaimStore``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Sequence
 from heapq import nsmallest
 
-from rota.core.codec import load
-from rota.core.task import Claimed, Ending, Finish, Lane, Stored, Want
+from rota.core.task import Claimed, Finish, Lane, Stored, Want
 from rota.errors import AlreadyClaimed, TaskNotFound, WrongState
-from rota.storage.memory.book import Book
+from rota.storage.memory.book import Book, no_transactions
+from rota.storage.memory.ending import finish_one, written_before
+from rota.storage.memory.inserting import check_storable, insert_one
 from rota.storage.memory.rows import MICROS, Row, span
 
 
@@ -32,28 +33,61 @@ class MemoryClaims:
         return sorted(found, key=lambda lane: (-lane.priority, lane.queue))
 
     def claim(
-        self, node: int, batch: int, wants: Sequence[Want], look_ahead: float
+        self,
+        node: int,
+        batch: int,
+        wants: Sequence[Want],
+        look_ahead: float,
+        *,
+        lazy: bool = False,
+        alone: Sequence[str] = (),
     ) -> list[Claimed]:
         book = self._book
         with book.lock:
             book.require_node(node)
-            now = book.now()
-            until = now + span(look_ahead)
-            taken = [
-                book.rows[task_id]
-                for want in wants
-                for task_id in _offered(book, want, now=now, until=until)
-            ]
-            return _take_all(book, taken, node=node, batch=batch, now=now)
+            rows = _offered(book, wants, look_ahead=look_ahead)
+            taken = _take_all(book, rows, node=node, batch=batch, alone=alone)
+        return [claimed._replace(params="") for claimed in taken] if lazy else taken
+
+    def claim_until(
+        self, owner: int, batch: int, wants: Sequence[Want], lease: float
+    ) -> list[Claimed]:
+        book = self._book
+        with book.lock:
+            rows = _offered(book, [want._replace(ahead=0) for want in wants], look_ahead=0.0)
+            taken = _take_all(book, rows, node=owner, batch=batch)
+            until = book.now() + span(lease)
+            book.deadlines.update({(owner, claimed.batch): until for claimed in taken})
+        return taken
+
+    def extend(self, owner: int, batch: int, lease: float) -> bool:
+        book = self._book
+        with book.lock:
+            if (owner, batch) not in book.deadlines:
+                return False
+            book.deadlines[owner, batch] = book.now() + span(lease)
+            return True
+
+    def still_mine(self, node: int, task_ids: Sequence[str]) -> set[str]:
+        rows = self._book.rows
+        with self._book.lock:
+            known = [rows[task_id] for task_id in task_ids if task_id in rows]
+            return {row.id for row in known if row.state is Stored.WORKING and row.node == node}
 
     def claim_parked(
-        self, node: int, batch: int, works: Sequence[str], limit: int, look_ahead: float
+        self,
+        node: int,
+        batch: int,
+        works: Sequence[str],
+        limit: int,
+        look_ahead: float,
+        *,
+        alone: Sequence[str] = (),
     ) -> list[Claimed]:
         book = self._book
         with book.lock:
             book.require_node(node)
-            now = book.now()
-            until = now + span(look_ahead)
+            until = book.now() + span(look_ahead)
             offered = (
                 row
                 for work in works
@@ -63,7 +97,7 @@ class MemoryClaims:
             taken = nsmallest(limit, offered, key=lambda row: (-row.priority, row.run_at, row.id))
             for row in taken:
                 book.lift(row)
-            return _take_all(book, taken, node=node, batch=batch, now=now)
+            return _take_all(book, taken, node=node, batch=batch, alone=alone)
 
     def strangers(self, works: Sequence[str], limit: int) -> list[tuple[str, str]]:
         book = self._book
@@ -101,19 +135,19 @@ class MemoryClaims:
         *,
         repeated: bool = False,
     ) -> list[Stored | None]:
+        for finish in finishes:
+            if finish.follow is not None:
+                check_storable(finish.follow)
         book = self._book
-        answers: list[Stored | None] = []
         with book.lock:
-            for finish in finishes:
-                row = book.holder(finish.id, node, finish.batch)
-                if row is not None:
-                    answers.append(_finish_one(book, row, finish))
-                else:
-                    answers.append(_written_before(book, node, finish) if repeated else None)
-            leases = book.leases.get(node, {})
+            answers = [_write(book, node, finish, repeated=repeated) for finish in finishes]
             for batch in over:
-                leases.pop(batch, None)
+                _drop_if_over(book, node, batch)
         return answers
+
+    def finish_in(self, connection: object, node: int, finish: Finish) -> None:  # noqa: ARG002 - there is nothing it could mean
+        """Refused: there is no transaction to join."""
+        raise no_transactions()
 
     def pause_queue(self, queue: str, reason: str) -> None:
         with self._book.lock:
@@ -128,98 +162,48 @@ class MemoryClaims:
             return dict(self._book.paused)
 
 
-def give_back(book: Book, row: Row, run_at: int) -> Stored:
-    """Let a working task wait again without cost, or end it if it was asked to stop."""
-    if row.cancel_reason is not None:
-        book.end(row, Stored.CANCELLED, reason=row.cancel_reason)
-        return row.state
-    book.lift(row)
-    row.attempt -= 1
-    row.run_at = max(row.run_at, run_at)
-    book.place(row)
-    return row.state
+def _offered(book: Book, wants: Sequence[Want], *, look_ahead: float) -> list[Row]:
+    """Take out of their lanes what the wants ask for."""
+    now = book.now()
+    until = now + span(look_ahead)
+    taken: list[str] = []
+    for want in wants:
+        lane = book.lane(want.queue, want.priority)
+        if lane is not None:
+            taken += lane.take(
+                ready=want.ready, ahead=want.ahead, now=now, until=until, since=want.cursor or 0
+            )
+            book.close_lane(want.queue, want.priority)
+    return [book.rows[task_id] for task_id in taken]
 
 
-def _offered(book: Book, want: Want, *, now: int, until: int) -> list[str]:
-    lane = book.lane(want.queue, want.priority)
-    if lane is None:
-        return []
-    taken = lane.take(
-        ready=want.ready, ahead=want.ahead, now=now, until=until, since=want.cursor or 0
-    )
-    book.close_lane(want.queue, want.priority)
-    return taken
-
-
-def _take_all(book: Book, rows: Sequence[Row], *, node: int, batch: int, now: int) -> list[Claimed]:
-    """Claim what was offered: together, but what was lost before each in a lease of its own."""
-    alone = itertools.count(batch + 1)
+def _take_all(
+    book: Book, rows: Sequence[Row], *, node: int, batch: int, alone: Sequence[str] = ()
+) -> list[Claimed]:
+    """Claim what was offered: together, but for what must have a lease of its own."""
+    now = book.now()
+    numbers = itertools.count(batch + 1)
     taken = []
     for row in rows:
-        own = next(alone) if row.losses else batch
+        own = next(numbers) if row.losses or row.work in alone else batch
         book.take(row, node, own)
         taken.append(row.claimed(now, own))
     return taken
 
 
-def _finish_one(book: Book, row: Row, finish: Finish) -> Stored:
-    ending = finish.ending
-    now = book.now()
-    if ending.terminal:
-        state = Stored(int(ending))
-        book.end(row, state, reason=finish.reason, payload=finish.payload, ago=finish.ago)
-        _end_recurring(book, row, finish)
-    elif row.cancel_reason is not None:
-        reason = row.cancel_reason
-        book.end(row, Stored.CANCELLED, reason=reason, payload=finish.payload, ago=finish.ago)
-    elif ending is Ending.RELEASE:
-        give_back(book, row, now + span(finish.delay))
-    elif ending is Ending.PARK:
-        kept_from = row.node if finish.keep_from else None
-        book.lift(row)
-        row.attempt -= 1
-        book.park(row, kept_from)
-    else:
-        _try_again(book, row, finish, run_at=now + span(finish.delay))
-    return row.state
-
-
-def _try_again(book: Book, row: Row, finish: Finish, *, run_at: int) -> None:
-    book.note_attempt(
-        row,
-        finish.ending.name.lower(),
-        reason=finish.reason,
-        error=load(finish.payload),
-        ago=finish.ago,
-    )
-    book.lift(row)
-    row.losses = 0
-    row.run_at = run_at
-    if finish.ending is Ending.AGAIN:
-        row.attempt = 0
-    if finish.params is not None:
-        row.params = finish.params
-        row.version += 1
-    book.place(row)
-
-
-def _end_recurring(book: Book, row: Row, finish: Finish) -> None:
-    definition = None if row.recurring is None else book.definitions.get(row.recurring)
-    if finish.end_recurring and definition is not None:
-        book.definitions[definition.id] = definition._replace(
-            next_fire_at=None, version=definition.version + 1
-        )
-
-
-def _written_before(book: Book, node: int, finish: Finish) -> Stored | None:
-    """The state an earlier try of this very finish led to, if history shows one."""
-    row = book.rows.get(finish.id)
+def _write(book: Book, node: int, finish: Finish, *, repeated: bool) -> Stored | None:
+    """Write one outcome, and what follows it unless a cancel has turned it into another."""
+    row = book.holder(finish.id, node, finish.batch)
     if row is None:
-        return None
-    if row.final and (row.node, row.batch) == (node, finish.batch):
-        return row.state
-    outcome = finish.ending.name.lower()
-    for told in book.attempts.get(finish.id, ()):
-        if (told.node, told.batch, told.outcome) == (node, finish.batch, outcome):
-            return Stored.SCHEDULED
-    return None
+        return written_before(book, node, finish) if repeated else None
+    state = finish_one(book, row, finish)
+    turned = state is Stored.CANCELLED and not finish.ending.terminal
+    if finish.follow is not None and not turned:
+        insert_one(book, finish.follow)
+    return state
+
+
+def _drop_if_over(book: Book, node: int, batch: int) -> None:
+    held = book.leases.get(node, {}).get(batch, ())
+    if all(book.holder(one, node, batch) is None for one in held):
+        book.drop_lease(node, batch)

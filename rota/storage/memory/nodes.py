@@ -7,10 +7,11 @@ import heapq
 from rota.core.options import decode_options
 from rota.core.task import CancelNotice, Membership, NodeView, Rescued, Stored
 from rota.storage.memory.book import Book
-from rota.storage.memory.claims import give_back
+from rota.storage.memory.ending import give_back
 from rota.storage.memory.rows import MICROS, Row, from_micros, span
 
 _DAY = 86_400 * MICROS
+_CHANGES_KEPT = 7 * _DAY
 
 
 class MemoryNodes:
@@ -65,18 +66,16 @@ class MemoryNodes:
         book = self._book
         rescued: list[Rescued] = []
         with book.lock:
+            now = book.now()
             orphaned = [
                 (node, batch)
                 for node, batches in book.leases.items()
                 if node not in book.nodes
                 for batch in batches
+                if book.deadlines.get((node, batch), 0) <= now
             ]
             for node, batch in orphaned[:limit]:
                 rescued += _rescue_lease(book, node, batch)
-            for node in {node for node, _ in orphaned}:
-                if not book.leases[node]:
-                    del book.leases[node]
-                    book.asked.pop(node, None)
         return rescued
 
     def held(self, node: int) -> list[tuple[int, list[str]]]:
@@ -130,11 +129,14 @@ class MemoryNodes:
             for told in book.decisions.values():
                 while told and told[0].decided_at < horizon:
                     told.popleft()
+            book.feed.forget(from_micros(now - _CHANGES_KEPT))
+            for key in [key for key, (_, until) in book.periods.items() if until <= now]:
+                del book.periods[key]
 
 
 def _still_held(book: Book, node: int, batch: int) -> list[Row]:
     """Delete the lease; the tasks that are still worked on under it."""
-    task_ids = book.leases.get(node, {}).pop(batch, [])
+    task_ids = book.drop_lease(node, batch)
     return [row for one in task_ids if (row := book.holder(one, node, batch)) is not None]
 
 
@@ -168,5 +170,4 @@ def _forget_ended(book: Book, *, failed: bool, before: int) -> None:
     ended = book.ended[failed]
     while ended and ended[0][0] < before:
         _, task_id = ended.popleft()
-        book.rows.pop(task_id, None)
-        book.attempts.pop(task_id, None)
+        book.forget(task_id)

@@ -8,8 +8,8 @@ from itertools import islice
 from rota.core.recurring import Decision, Definition, Fire
 from rota.core.task import Inserted, NewTask, Stored
 from rota.storage.memory.book import Book
+from rota.storage.memory.inserting import check_storable, insert_one
 from rota.storage.memory.rows import MICROS, from_micros, span, to_micros
-from rota.storage.memory.tasks import check_storable, insert_one
 
 
 class MemoryRecurring:

@@ -1,4 +1,4 @@
-"""The memory repository: four stores over one book."""
+"""The memory repository: the stores over one book."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from datetime import datetime
 from rota.core.clock import Clock
 from rota.storage.memory.book import Book
 from rota.storage.memory.claims import MemoryClaims
+from rota.storage.memory.following import MemoryFollowing
 from rota.storage.memory.nodes import MemoryNodes
 from rota.storage.memory.recurring import MemoryRecurring
 from rota.storage.memory.signals import Exchange, MemorySignals
 from rota.storage.memory.tasks import MemoryTasks
 
 
-class MemoryRepository(MemoryTasks, MemoryClaims, MemoryNodes, MemoryRecurring):
+class MemoryRepository(MemoryTasks, MemoryFollowing, MemoryClaims, MemoryNodes, MemoryRecurring):
     """Tasks in this process's memory, behind one lock; several nodes may share one object.
 
     ``open`` and ``close`` do nothing: what is in it lives as long as the object.

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
+from rota.core.conflict import refuse_met
 from rota.core.task import Attempt, Inserted, NewTask, Stored, Task
-from rota.errors import DataRefused, InvalidArgument, StaleVersion, TaskNotFound, WrongState
-from rota.storage.memory.book import Book
+from rota.errors import InvalidArgument, StaleVersion, TaskNotFound, WrongState
+from rota.storage.memory.book import Book, no_transactions
+from rota.storage.memory.inserting import (
+    bury_unborn,
+    check_fences,
+    check_storable,
+    foresee,
+    insert_one,
+    rewrite,
+)
 from rota.storage.memory.rows import Row, span, to_micros
 
 _CHANGEABLE = frozenset({"at", "delay", "priority", "queue", "params"})
@@ -19,11 +28,20 @@ class MemoryTasks:
 
     _book: Book
 
-    def insert(self, tasks: Sequence[NewTask], *, repeated: bool = False) -> list[Inserted]:  # noqa: ARG002 - history is always looked at here
+    def insert(
+        self, tasks: Sequence[NewTask], *, repeated: bool = False, together: bool = False
+    ) -> list[Inserted]:
         for task in tasks:
             check_storable(task)
         with self._book.lock:
+            check_fences(self._book, tasks)
+            if together:
+                refuse_met(tasks, foresee(self._book, tasks), repeated=repeated)
             return [insert_one(self._book, task) for task in tasks]
+
+    def insert_in(self, connection: object, tasks: Sequence[NewTask]) -> list[Inserted]:  # noqa: ARG002 - there is nothing it could mean
+        """Refused: there is no transaction to join."""
+        raise no_transactions()
 
     def get(self, task_id: str) -> Task | None:
         with self._book.lock:
@@ -43,20 +61,33 @@ class MemoryTasks:
         return told if last is None else [*told, last]
 
     def find_key(self, unique: str) -> str | None:
-        with self._book.lock:
-            return self._book.keys.get(unique)
+        book = self._book
+        with book.lock:
+            holder = book.keys.get(unique)
+            if holder is None and unique in book.periods:
+                row = book.rows.get(book.periods[unique][0])
+                holder = None if row is None or row.final else row.id
+            return holder
 
-    def cancel(self, task_id: str, reason: str) -> Stored | None:
+    def bodies(self, task_ids: Sequence[str]) -> dict[str, str]:
+        rows = self._book.rows
+        with self._book.lock:
+            return {task_id: rows[task_id].params for task_id in task_ids if task_id in rows}
+
+    def cancel(self, task_id: str, reason: str, *, tombstone: bool = False) -> Stored | None:
         book = self._book
         with book.lock:
             row = book.rows.get(task_id)
             if row is None:
-                return None
+                if tombstone:
+                    bury_unborn(book, task_id, reason)
+                return Stored.CANCELLED if tombstone else None
             met = row.state
             if row.waiting:
                 book.end(row, Stored.CANCELLED, reason=reason)
             elif met is Stored.WORKING and row.node is not None:
-                row.cancel_reason = reason
+                if row.cancel_reason is None:
+                    row.cancel_reason = reason
                 book.asked[row.node].add(row.id)
             return met
 
@@ -91,75 +122,6 @@ class MemoryTasks:
             }
 
 
-def check_storable(task: NewTask) -> None:
-    """Refuse what no database could store, so that memory promises no more than they do."""
-    for text in (task.params, task.options, task.meta, task.unique):
-        if text is not None and not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise DataRefused(
-                    f"task {task.id} contains a lone surrogate (half a character); "
-                    "decode the bytes with the right encoding"
-                ) from error
-
-
-def insert_one(book: Book, task: NewTask) -> Inserted:
-    """Enter one task, or name the one that is there; the caller holds the lock."""
-    known = book.rows.get(task.id)
-    if known is not None:
-        return _meet(book, known, task, by_key=False)
-    holder = None if task.unique is None else book.keys.get(task.unique)
-    if holder is not None:
-        return _meet(book, book.rows[holder], task, by_key=True)
-    now = book.now()
-    due_at, expires_at = _times(task, now)
-    row = Row(
-        id=task.id,
-        work=task.work,
-        queue=task.queue,
-        priority=task.priority,
-        params=task.params,
-        options=task.options,
-        created_at=now,
-        due_at=due_at,
-        run_at=max(due_at, now),
-        expires_at=expires_at,
-        meta=task.meta,
-        unique=task.unique,
-        parent=task.parent,
-        recurring=task.recurring,
-        fire_at=None if task.fire_at is None else to_micros(task.fire_at),
-    )
-    book.rows[row.id] = row
-    if row.unique is not None:
-        book.keys[row.unique] = row.id
-    book.place(row)
-    return Inserted(row.id, True, Stored.SCHEDULED)
-
-
-def _meet(book: Book, row: Row, task: NewTask, *, by_key: bool) -> Inserted:
-    if task.on_conflict == "replace" and row.waiting:
-        _replace(book, row, task)
-    return Inserted(row.id, False, row.state, by_key)
-
-
-def _replace(book: Book, row: Row, task: NewTask) -> None:
-    now = book.now()
-    due_at, expires_at = _times(task, now)
-    _rewrite(
-        book,
-        row,
-        due_at=due_at,
-        run_at=max(due_at, now),
-        priority=task.priority,
-        queue=task.queue,
-        params=task.params,
-        meta=task.meta,
-        expires_at=expires_at,
-    )
-
-
 def _change(book: Book, row: Row, changes: Mapping[str, object]) -> None:
     fields = {name: changes[name] for name in ("priority", "queue", "params") if name in changes}
     now = book.now()
@@ -169,24 +131,4 @@ def _change(book: Book, row: Row, changes: Mapping[str, object]) -> None:
         fields["due_at"] = now + span(float(cast("float", changes["delay"])))
     if "due_at" in fields:
         fields["run_at"] = max(cast("int", fields["due_at"]), now)
-    _rewrite(book, row, **fields)
-
-
-def _rewrite(book: Book, row: Row, **fields: Any) -> None:
-    """Give a waiting task new fields; it stays where it waits, in its new place."""
-    parked, kept_from = row.state is Stored.PARKED, row.kept_from
-    book.lift(row)
-    for name, value in fields.items():
-        setattr(row, name, value)
-    row.version += 1
-    if parked:
-        book.park(row, kept_from)
-    else:
-        book.place(row)
-
-
-def _times(task: NewTask, now: int) -> tuple[int, int | None]:
-    due_at = now + span(task.delay) if task.at is None else to_micros(task.at)
-    if task.expires_at is not None:
-        return due_at, to_micros(task.expires_at)
-    return due_at, None if task.expires_in is None else due_at + span(task.expires_in)
+    rewrite(book, row, **fields)

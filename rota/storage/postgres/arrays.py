@@ -11,3 +11,8 @@ def uuids(ids: Iterable[str | None]) -> str:
     psycopg would send text and have the server convert each; a literal is parsed at once.
     """
     return f"{{{','.join(task_id or 'NULL' for task_id in ids)}}}"
+
+
+def whole(numbers: Iterable[int]) -> str:
+    """Whole numbers as a literal array; psycopg would look at each one's size first."""
+    return f"{{{','.join(map(str, numbers))}}}"

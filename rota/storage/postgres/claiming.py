@@ -9,11 +9,15 @@ from typing import Any
 from rota.core.task import Claimed, Lane, Stored, Want
 from rota.errors import AlreadyClaimed, NodeDead, TaskNotFound, WrongState
 from rota.storage.postgres.arrays import uuids
-from rota.storage.postgres.connections import Session
+from rota.storage.postgres.connections import Statements
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NODE = "n as (select id from {s}rota_node where id = %(node)s for key share)"
+#: A pulled claim belongs to no node; its lease ends by itself.
+_NOBODY = "n as (select 1)"
+_NO_DEADLINE = "null::timestamptz"
+_DEADLINE = "{now} + make_interval(secs => %(lease)s)"
 # Through an array of row addresses: joined to a subquery the planner may re-run it,
 # claiming more than wanted, or hash-join the whole table.
 _READY = """p as (select array(
@@ -49,22 +53,26 @@ _PARKED = """p as (select array(
 # The row is locked by the statement before.
 _THIS = "p as (select array(select ctid from {s}rota_task where id = %(id)s::uuid) as tids)"
 # Lost before: a lease of its own, so that the next loss says who did it.
+# Works that finish in a transaction of their own want one, too.
 _TAKE = """c as (
   update {s}rota_task t set state = 1, node = %(node)s, attempt = t.attempt + 1,
-    batch = %(batch)s + case when t.losses > 0
+    batch = %(batch)s + case
+      when t.losses > 0 or t.work = any(%(alone)b::text[])
       then array_position((select tids from p), t.ctid) else 0 end
   where t.ctid = any((select tids from p)::tid[]) and t.state <> 1
   returning t.id, t.work, t.queue, t.priority, t.attempt, t.batch, t.run_at, t.expires_at,
     t.losses, t.version),
-le as (insert into {s}rota_lease (node, batch, ids)
-  select %(node)s, c.batch, array_agg(c.id) from c group by c.batch)
-select c.id::text, c.work, c.queue, c.priority, c.attempt, c.batch, b.params, b.options,
+le as (insert into {s}rota_lease (node, batch, ids, deadline)
+  select %(node)s, c.batch, array_agg(c.id), {deadline} from c group by c.batch)
+select c.id::text, c.work, c.queue, c.priority, c.attempt, c.batch, {params}, b.options,
   date_part('epoch', c.run_at - {now}), (date_part('epoch', c.run_at) * 1000000)::bigint,
   date_part('epoch', c.expires_at - {now}), c.losses, b.meta::text, b.parent::text, b.recurring,
   (date_part('epoch', b.fire_at) * 1000000)::bigint, c.version, b.version
 from n left join c on true left join lateral (
   select * from {s}rota_body x where x.id = c.id limit 1) b on true
 order by c.priority desc, c.run_at, c.id"""
+_EXTEND = """update {s}rota_lease set deadline = {now} + make_interval(secs => %(lease)s)
+  where node = %(node)s and batch = %(batch)s and deadline is not null returning 1"""
 _WIDTH = len(Claimed._fields)
 
 _ALIVE = "select 1 from {s}rota_node where id = %(node)s for key share"
@@ -106,15 +114,22 @@ class Claiming:
         def bound(sql: str) -> str:
             return sql.format(s=prefix, now=now)
 
-        self._ready = bound(f"with {_NODE}, {_READY}, {_TAKE}")
-        self._parked = bound(f"with {_NODE}, {_PARKED}, {_TAKE}")
-        self._this = bound(f"with {_NODE}, {_THIS}, {_TAKE}")
+        def taking(
+            which: str, *, who: str = _NODE, params: str = "b.params", deadline: str = _NO_DEADLINE
+        ) -> str:
+            sql = f"with {who}, {which}, {_TAKE}"
+            return sql.format(s=prefix, now=now, params=params, deadline=deadline.format(now=now))
+
+        self._ready, self._ready_lazily = taking(_READY), taking(_READY, params="''")
+        self._ready_until = taking(_READY, who=_NOBODY, deadline=_DEADLINE)
+        self._parked, self._this = taking(_PARKED), taking(_THIS)
+        self._extend = bound(_EXTEND)
         self._alive, self._lock_one, self._ended = bound(_ALIVE), bound(_LOCK_ONE), bound(_ENDED)
         self._bodies = bound(_BODIES)
         self._agenda_all = bound(_AGENDA.format(queues=_ALL_QUEUES))
         self._agenda_of = bound(_AGENDA.format(queues=_THESE_QUEUES))
 
-    def agenda(self, session: Session, queues: Sequence[str] | None) -> list[Lane]:
+    def agenda(self, session: Statements, queues: Sequence[str] | None) -> list[Lane]:
         """The lanes with something scheduled, and in how many seconds their first is due."""
         if queues is None:
             rows = session.rows(self._agenda_all)
@@ -123,33 +138,58 @@ class Claiming:
         return [Lane(*row) for row in rows]
 
     def claim(
-        self, session: Session, node: int, batch: int, wants: Sequence[Want], look_ahead: float
+        self,
+        session: Statements,
+        node: int,
+        batch: int,
+        wants: Sequence[Want],
+        look_ahead: float,
+        *,
+        lazy: bool,
+        alone: Sequence[str],
     ) -> list[Claimed]:
         """Take what is ready in every lane, then what will be soon; one statement."""
-        entries = [(w, False, w.ready) for w in wants if w.ready > 0]
-        entries += [(w, True, w.ahead) for w in wants if w.ahead > 0]
         rows = session.rows(
-            self._ready,
+            self._ready_lazily if lazy else self._ready,
             node=node,
             batch=batch,
             look_ahead=float(look_ahead),
-            queues=[want.queue for want, _, _ in entries],
-            priorities=[want.priority for want, _, _ in entries],
-            cursors=[_instant(want.cursor) for want, _, _ in entries],
-            early=[early for _, early, _ in entries],
-            limits=[limit for _, _, limit in entries],
+            alone=list(alone),
+            **_lanes(wants),
         )
-        return self._claimed(session, node, rows)
+        if not rows:
+            raise _dead(node)
+        return self._claimed(session, rows, lazy=lazy)
+
+    def claim_until(
+        self, session: Statements, owner: int, batch: int, wants: Sequence[Want], lease: float
+    ) -> list[Claimed]:
+        """Take what is ready under a lease with a deadline; one statement."""
+        rows = session.rows(
+            self._ready_until,
+            node=owner,
+            batch=batch,
+            look_ahead=0.0,
+            alone=[],
+            lease=float(lease),
+            **_lanes([want._replace(ahead=0) for want in wants]),
+        )
+        return self._claimed(session, rows)
+
+    def extend(self, session: Statements, owner: int, batch: int, lease: float) -> bool:
+        """Move the deadline, unless the lease has none or is gone."""
+        return bool(session.rows(self._extend, node=owner, batch=batch, lease=float(lease)))
 
     def claim_parked(
         self,
-        session: Session,
+        session: Statements,
         node: int,
         batch: int,
         works: Sequence[str],
         *,
         limit: int,
         look_ahead: float,
+        alone: Sequence[str],
     ) -> list[Claimed]:
         """Take parked tasks of these works; one statement."""
         rows = session.rows(
@@ -159,10 +199,13 @@ class Claiming:
             works=list(dict.fromkeys(works)),
             limit=limit,
             look_ahead=float(look_ahead),
+            alone=list(alone),
         )
-        return self._claimed(session, node, rows)
+        if not rows:
+            raise _dead(node)
+        return self._claimed(session, rows)
 
-    def claim_one(self, session: Session, node: int, batch: int, task_id: str) -> Claimed:
+    def claim_one(self, session: Statements, node: int, batch: int, task_id: str) -> Claimed:
         """Take this task, in the caller's transaction: locked first, then judged."""
         if not session.rows(self._alive, node=node):
             raise _dead(node)
@@ -175,31 +218,46 @@ class Claiming:
             raise WrongState(task_id, state, "only a waiting task can be claimed")
         if locked[0][0] == Stored.WORKING:
             raise AlreadyClaimed(task_id)
-        rows = session.rows(self._this, node=node, batch=batch, id=task_id)
-        return self._claimed(session, node, rows)[0]
+        rows = session.rows(self._this, node=node, batch=batch, id=task_id, alone=[])
+        return self._claimed(session, rows)[0]
 
     def _claimed(
-        self, session: Session, node: int, rows: Sequence[tuple[Any, ...]]
+        self, session: Statements, rows: Sequence[tuple[Any, ...]], *, lazy: bool = False
     ) -> list[Claimed]:
-        if not rows:
-            raise _dead(node)
         if rows[0][0] is None:
             return []
         claimed = [Claimed._make(row[:_WIDTH]) for row in rows]
         changed = [row[0] for row in rows if row[-2] != row[-1]]
-        return self._read_again(session, claimed, changed) if changed else claimed
+        return self._read_again(session, claimed, changed, lazy=lazy) if changed else claimed
 
     def _read_again(
-        self, session: Session, claimed: Sequence[Claimed], changed: Sequence[str]
+        self,
+        session: Statements,
+        claimed: Sequence[Claimed],
+        changed: Sequence[str],
+        *,
+        lazy: bool,
     ) -> list[Claimed]:
         """With the bodies that an update changed between the claim's snapshot and its lock."""
         bodies = {row[0]: row[1:] for row in session.rows(self._bodies, ids=uuids(changed))}
         return [
-            one._replace(params=body[0], meta=body[1], options=body[2])
+            one._replace(params="" if lazy else body[0], meta=body[1], options=body[2])
             if (body := bodies.get(one.id)) is not None
             else one
             for one in claimed
         ]
+
+
+def _lanes(wants: Sequence[Want]) -> dict[str, list[Any]]:
+    entries = [(w, False, w.ready) for w in wants if w.ready > 0]
+    entries += [(w, True, w.ahead) for w in wants if w.ahead > 0]
+    return {
+        "queues": [want.queue for want, _, _ in entries],
+        "priorities": [want.priority for want, _, _ in entries],
+        "cursors": [_instant(want.cursor) for want, _, _ in entries],
+        "early": [early for _, early, _ in entries],
+        "limits": [limit for _, _, limit in entries],
+    }
 
 
 def _instant(micros: int | None) -> datetime | None:

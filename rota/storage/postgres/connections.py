@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 import sqlalchemy
@@ -34,7 +34,14 @@ _KEEPALIVE = {
     "application_name": "rota",
 }
 #: psycopg lets half a character through as Python's own error.
-_FAILURES = (psycopg.Error, DBAPIError, UnicodeEncodeError)
+FAILURES = (psycopg.Error, DBAPIError, UnicodeEncodeError)
+
+
+class Statements(Protocol):
+    """Whatever runs a statement: a thread's session, or the connection a caller lends."""
+
+    def rows(self, sql: str, **params: object) -> list[tuple[Any, ...]]:
+        """Run it with the clock's offset bound; the rows, if it returns any."""
 
 
 class Session:
@@ -87,7 +94,7 @@ class Session:
 
     def close(self) -> None:
         """Close the connection; the server drops its locks."""
-        with suppress(*_FAILURES):
+        with suppress(*FAILURES):
             self.raw.close()
             self.conn.invalidate()
             self.conn.close()
@@ -167,7 +174,7 @@ class Connections:
                     conn.exec_driver_sql("set statement_timeout = 0")
                     conn.rollback()  # of SQLAlchemy's own, on its side only
                 yield conn
-        except _FAILURES as error:
+        except FAILURES as error:
             raise translated(error, self.url) from error
 
     def abort_overdue(self) -> int:
@@ -209,7 +216,7 @@ class Connections:
             session.busy_since = time.monotonic()
             try:
                 yield session
-            except _FAILURES as error:
+            except FAILURES as error:
                 raise translated(error, self.url) from error
             finally:
                 session.busy_since = None
@@ -230,7 +237,7 @@ class Connections:
         self._reap()
         try:
             session = Session(conn=self._engine.connect(), offset=self._offset)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise translated(error, self.url) from error
         self._local.session = session
         with self._guard:

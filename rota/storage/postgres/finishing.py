@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rota.core.task import Ending, Finish, Stored
-from rota.storage.postgres.arrays import uuids
-from rota.storage.postgres.connections import Session
+from rota.errors import InvalidArgument, LeaseLost
+from rota.storage.postgres.arrays import uuids, whole
+from rota.storage.postgres.connections import Statements
+from rota.storage.postgres.feeding import told
+from rota.storage.postgres.inserting import Inserting
 
-_TOKENS = "unnest(%(ids)s::uuid[], %(batches)b::bigint[])"
+_TOKENS = "unnest(%(ids)s::uuid[], %(batches)s::bigint[])"
 
 # Joined laterally, each with a limit: only so is it certain that the planner looks the tasks
 # up one by one, in the order given. Left a choice, it scans the whole table when it takes
@@ -21,11 +24,11 @@ _OWN = """cross join lateral (
 
 # A lease named as over by mistake stays: without it nobody would find its tasks again.
 _DROP_LEASES = """delete from {s}rota_lease l
-  where l.node = %(node)s and l.batch = any(%(over)b::bigint[]) and not exists (
+  where l.node = %(node)s and l.batch = any(%(over)s::bigint[]) and not exists (
     select 1 from (
       select unnest(l.ids)
       except
-      select f.id from unnest(%(ids)s::uuid[], %(batches)b::bigint[]) as f(id, batch)
+      select f.id from unnest(%(ids)s::uuid[], %(batches)s::bigint[]) as f(id, batch)
       where f.batch = l.batch) as left_over(id)
     cross join lateral (
       select 1 from {s}rota_task t
@@ -36,7 +39,7 @@ _END = f"""with gone as ({_DROP_LEASES} returning 1),
 d as materialized (
   select k.id, k.queue, k.work, k.priority, k.attempt, k.node, k.batch, k.run_at,
     o.final, o.payload, o.reason, o.ago
-  from unnest(%(ids)s::uuid[], %(batches)b::bigint[], %(states)b::smallint[],
+  from unnest(%(ids)s::uuid[], %(batches)s::bigint[], %(states)s::smallint[],
       %(payloads)b::text[], %(reasons)b::text[], %(agos)b::double precision[])
     as o(id, batch, final, payload, reason, ago)
   {_OWN}
@@ -57,28 +60,33 @@ bad as (
 tally as (
   insert into {{s}}rota_tally (minute, queue, work, state, n, seconds)
   select date_trunc('minute', {{now}}), queue, work, final, count(*), coalesce(sum(ago), 0)
-  from d group by queue, work, final)
+  from d group by queue, work, final),
+heard as (
+  {told("d", state="final")})
 select id::text, batch, final from d"""
 
 _LOCK = f"""select k.id::text, k.batch, k.attempt, k.cancel_reason
   from {_TOKENS} as o(id, batch) {_OWN}"""
 # By row address: the rows were locked by the statement before, so they stay where they are.
-_RESET = """update {s}rota_task t set
+_RESET = f"""with back as (
+  update {{s}}rota_task t set
     state = case o.ending when 9 then 2 else 0 end,
     node = case when o.keep then t.node end,
     batch = null,
-    run_at = case when o.ending in (6, 7) then {now} + make_interval(secs => o.delay)
-             else greatest(t.run_at, {now} + make_interval(secs => o.delay)) end,
+    run_at = case when o.ending in (6, 7) then {{now}} + make_interval(secs => o.delay)
+             else greatest(t.run_at, {{now}} + make_interval(secs => o.delay)) end,
     attempt = case o.ending when 6 then t.attempt when 7 then 0
               else greatest(t.attempt - 1, 0) end,
     losses = case when o.ending in (6, 7) then 0 else t.losses end,
     version = t.version + case when o.new_params then 1 else 0 end
-  from unnest(%(ids)s::uuid[], %(batches)b::bigint[], %(endings)b::smallint[],
+  from unnest(%(ids)s::uuid[], %(batches)s::bigint[], %(endings)s::smallint[],
       %(delays)b::double precision[], %(keeps)b::boolean[], %(new_params)b::boolean[])
     as o(id, batch, ending, delay, keep, new_params)
   cross join lateral (
-    select l.ctid as place from {s}rota_task l where l.id = o.id limit 1) k
-  where t.ctid = k.place and t.batch = o.batch and t.node = %(node)s and t.state = 1"""
+    select l.ctid as place from {{s}}rota_task l where l.id = o.id limit 1) k
+  where t.ctid = k.place and t.batch = o.batch and t.node = %(node)s and t.state = 1
+  returning t.id, t.state)
+{told("back")}"""
 _NEW_PARAMS = """update {s}rota_body b set params = o.params,
     version = (select t.version from {s}rota_task t where t.id = o.id)
   from unnest(%(ids)s::uuid[], %(params)b::text[]) as o(id, params)
@@ -88,8 +96,8 @@ _REMEMBER = """insert into {s}rota_attempt
     (id, attempt, outcome, node, batch, started_at, finished_at, reason, error)
   select o.id, o.attempt, o.outcome, %(node)s, o.batch,
     {now} - make_interval(secs => o.ago), {now}, o.reason, o.error
-  from unnest(%(ids)s::uuid[], %(attempts)b::integer[], %(outcomes)b::text[],
-      %(batches)b::bigint[], %(agos)b::double precision[], %(reasons)b::text[], %(errors)b::text[])
+  from unnest(%(ids)s::uuid[], %(attempts)s::integer[], %(outcomes)b::text[],
+      %(batches)s::bigint[], %(agos)b::double precision[], %(reasons)b::text[], %(errors)b::text[])
     as o(id, attempt, outcome, batch, ago, reason, error)"""
 _STOP_RECURRING = """update {s}rota_recurring set next_fire_at = null
   where id in (select b.recurring from {s}rota_body b
@@ -112,6 +120,8 @@ _WRITTEN = f"""select o.id::text, o.batch, h.state
     limit 1) h"""
 
 Token = tuple[str, int]
+#: By number; looked up faster than made.
+_STATES = tuple(Stored)
 
 
 class End(NamedTuple):
@@ -128,10 +138,11 @@ class End(NamedTuple):
 class Finishing:
     """The statements that end attempts, for one schema."""
 
-    def __init__(self, *, prefix: str, now: str) -> None:
+    def __init__(self, *, prefix: str, now: str, inserting: Inserting) -> None:
         def bound(sql: str) -> str:
             return sql.format(s=prefix, now=now)
 
+        self._inserting = inserting
         self._end, self._drop_leases = bound(_END), bound(_DROP_LEASES)
         self._lock, self._reset = bound(_LOCK), bound(_RESET)
         self._new_params, self._remember = bound(_NEW_PARAMS), bound(_REMEMBER)
@@ -140,12 +151,13 @@ class Finishing:
     def single(self, finishes: Sequence[Finish], *, repeated: bool) -> bool:
         """Whether ``finish`` is one statement, so that it needs no transaction around it."""
         return not repeated and all(
-            finish.ending <= Ending.CANCELLED and not finish.end_recurring for finish in finishes
+            finish.ending <= Ending.CANCELLED and not finish.end_recurring and finish.follow is None
+            for finish in finishes
         )
 
     def finish(
         self,
-        session: Session,
+        session: Statements,
         node: int,
         finishes: Sequence[Finish],
         over: Sequence[int],
@@ -164,15 +176,16 @@ class Finishing:
             session.rows(
                 self._drop_leases,
                 node=node,
-                over=list(over),
+                over=whole(over),
                 ids=uuids(finish.id for finish in ordered),
-                batches=[finish.batch for finish in ordered],
+                batches=whole(finish.batch for finish in ordered),
             )
             over = ()
         if ends:
             met = self.end(session, node, ends, over)
         if resets:
             met |= self.reset(session, node, resets)
+        self._go_on(session, [f for t, f in chosen.items() if f.follow and met.get(t) == _meant(f)])
         if repeated:
             met |= self._already(session, node, [f for t, f in chosen.items() if t not in met])
         stops = [f.id for t, f in chosen.items() if f.end_recurring and t in met]
@@ -185,25 +198,40 @@ class Finishing:
             for finish in finishes
         ]
 
+    def finish_one(self, session: Statements, node: int, finish: Finish) -> None:
+        """Write one final outcome in the caller's transaction; raises ``LeaseLost``."""
+        if not finish.ending.terminal:
+            raise InvalidArgument(
+                f"{finish.ending.name.lower()} cannot be written in your transaction, since the "
+                "task goes on; finish it there with done, failed or cancelled, or return the "
+                "outcome",
+                field="finish",
+            )
+        (state,) = self.finish(session, node, [finish], [finish.batch], repeated=False)
+        if state is None:
+            raise LeaseLost(finish.id)
+
     def end(
-        self, session: Session, node: int, ends: Sequence[End], over: Sequence[int] = ()
+        self, session: Statements, node: int, ends: Sequence[End], over: Sequence[int] = ()
     ) -> dict[Token, Stored]:
         """Move tasks into history; those whose token still was the task's."""
         ids, batches, states, payloads, reasons, agos = zip(*ends, strict=True)
         rows = session.rows(
             self._end,
             node=node,
-            over=list(over),
+            over=whole(over),
             ids=uuids(ids),
-            batches=list(batches),
-            states=list(states),
+            batches=whole(batches),
+            states=whole(states),
             payloads=list(payloads),
             reasons=list(reasons),
             agos=list(agos),
         )
-        return {(row[0], row[1]): Stored(row[2]) for row in rows}
+        return {(row[0], row[1]): _STATES[row[2]] for row in rows}
 
-    def reset(self, session: Session, node: int, finishes: Sequence[Finish]) -> dict[Token, Stored]:
+    def reset(
+        self, session: Statements, node: int, finishes: Sequence[Finish]
+    ) -> dict[Token, Stored]:
         """Let tasks wait again, in the caller's transaction.
 
         Locked first, then judged: a cancel in between has left its reason in the row.
@@ -213,7 +241,7 @@ class Finishing:
             self._lock,
             node=node,
             ids=uuids(finish.id for finish in finishes),
-            batches=[finish.batch for finish in finishes],
+            batches=whole(finish.batch for finish in finishes),
         )
         cancelled: list[End] = []
         waiting: list[tuple[Finish, int]] = []
@@ -228,17 +256,17 @@ class Finishing:
         if waiting:
             self._wait_again(session, node, [finish for finish, _ in waiting])
             self._keep_attempts(session, node, waiting)
-        return met | {(finish.id, finish.batch): _reset_state(finish) for finish, _ in waiting}
+        return met | {(finish.id, finish.batch): _meant(finish) for finish, _ in waiting}
 
-    def _wait_again(self, session: Session, node: int, finishes: Sequence[Finish]) -> None:
+    def _wait_again(self, session: Statements, node: int, finishes: Sequence[Finish]) -> None:
         changed = [f for f in finishes if f.ending is Ending.AGAIN and f.params is not None]
         new_params = {finish.id for finish in changed}
         session.rows(
             self._reset,
             node=node,
             ids=uuids(finish.id for finish in finishes),
-            batches=[finish.batch for finish in finishes],
-            endings=[int(finish.ending) for finish in finishes],
+            batches=whole(finish.batch for finish in finishes),
+            endings=whole(int(finish.ending) for finish in finishes),
             delays=[float(finish.delay) for finish in finishes],
             keeps=[finish.keep_from and finish.ending is Ending.PARK for finish in finishes],
             new_params=[finish.id in new_params for finish in finishes],
@@ -251,7 +279,7 @@ class Finishing:
             )
 
     def _keep_attempts(
-        self, session: Session, node: int, waiting: Iterable[tuple[Finish, int]]
+        self, session: Statements, node: int, waiting: Iterable[tuple[Finish, int]]
     ) -> None:
         kept = [(f, n) for f, n in waiting if f.ending in {Ending.RETRY, Ending.AGAIN}]
         if not kept:
@@ -260,16 +288,27 @@ class Finishing:
             self._remember,
             node=node,
             ids=uuids(finish.id for finish, _ in kept),
-            attempts=[attempt for _, attempt in kept],
+            attempts=whole(attempt for _, attempt in kept),
             outcomes=[finish.ending.name.lower() for finish, _ in kept],
-            batches=[finish.batch for finish, _ in kept],
+            batches=whole(finish.batch for finish, _ in kept),
             agos=[finish.ago for finish, _ in kept],
             reasons=[finish.reason for finish, _ in kept],
             errors=[finish.payload for finish, _ in kept],
         )
 
+    def _go_on(self, session: Statements, accepted: Sequence[Finish]) -> None:
+        """Insert what follows; what it meets is no reason not to finish.
+
+        An earlier try that is only now known to have committed has inserted it.
+        """
+        follows = [finish.follow for finish in accepted if finish.follow is not None]
+        if follows:
+            # The token that was accepted was its fence.
+            plain = [follow._replace(on_conflict="return", fence=None) for follow in follows]
+            self._inserting.careful(session, plain, repeated=False)
+
     def _already(
-        self, session: Session, node: int, refused: Sequence[Finish]
+        self, session: Statements, node: int, refused: Sequence[Finish]
     ) -> dict[Token, Stored]:
         """Those of the refused that an earlier try had written, by what history shows."""
         if not refused:
@@ -279,7 +318,7 @@ class Finishing:
             self._written,
             node=node,
             ids=uuids(finish.id for finish in refused),
-            batches=[finish.batch for finish in refused],
+            batches=whole(finish.batch for finish in refused),
         )
         found = {(row[0], row[1]): Stored(row[2]) for row in rows}
         return {t: state for t, state in found.items() if state in _may_lead_to(said[t].ending)}
@@ -307,5 +346,8 @@ def _end_of(finish: Finish) -> End:
     )
 
 
-def _reset_state(finish: Finish) -> Stored:
+def _meant(finish: Finish) -> Stored:
+    """The state the outcome leads to, unless a cancel reason turns it into another."""
+    if finish.ending <= Ending.CANCELLED:
+        return Stored(int(finish.ending))
     return Stored.PARKED if finish.ending is Ending.PARK else Stored.SCHEDULED

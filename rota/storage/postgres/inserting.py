@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from rota.core.task import Inserted, NewTask, Stored
-from rota.errors import StorageUnavailable
-from rota.storage.postgres.arrays import uuids
-from rota.storage.postgres.connections import Session
+from rota.core.task import Fence, Inserted, NewTask, Stored
+from rota.errors import LeaseLost, StorageUnavailable
+from rota.storage.postgres.arrays import uuids, whole
+from rota.storage.postgres.connections import Statements
+from rota.storage.postgres.feeding import told
 
 _COLUMNS = (
     ("id", "uuid"),
@@ -28,8 +29,9 @@ _COLUMNS = (
     ("fire_at", "timestamptz"),
 )
 _NAMES = ", ".join(f'"{name}"' for name, _ in _COLUMNS)
+_LITERAL = {"uuid", "smallint"}
 _ARRAYS = ", ".join(
-    f"%({name})s::uuid[]" if kind == "uuid" else f"%({name})b::{kind}[]" for name, kind in _COLUMNS
+    f"%({name}){'s' if kind in _LITERAL else 'b'}::{kind}[]" for name, kind in _COLUMNS
 )
 _ASKED = f"""asked as materialized (
   select a.*, coalesce(a."at", {{now}} + make_interval(secs => a.delay)) as due
@@ -45,16 +47,33 @@ _BODY = """insert into {s}rota_body
   select a.id, a.params, a.options, a.meta::jsonb, {now}, a.due, a.parent, a.recurring, a.fire_at
   from asked a"""
 
-_PLAIN = f"with {_ASKED}, t as ({_TASK}) {_BODY}"
+_NEWS = f"c as ({told('asked', state='0')})"
+
+_PLAIN = f"with {_ASKED}, t as ({_TASK}), {_NEWS} {_BODY}"
 # Keys in one order everywhere, so that two groups cannot wait for each other; of two alike
 # the first in the call.
 _TRY = f"""with {_ASKED} {_TASK}
   order by a."unique", a.place on conflict do nothing returning id::text"""
 # A body left over from a history that is being removed is not this task's any more.
-_BODIES = f"""with {_ASKED} {_BODY}
+_BODIES = f"""with {_ASKED}, {_NEWS} {_BODY}
   on conflict (id) do update set (version, params, options, meta, created_at, due_at, parent,
     recurring, fire_at) = (1, excluded.params, excluded.options, excluded.meta,
     excluded.created_at, excluded.due_at, excluded.parent, excluded.recurring, excluded.fire_at)"""
+# Of two alike the caller passes one. A key whose time is over goes to whoever asks first.
+_TAKE_PERIODS = """insert into {s}rota_unique as u (key, task, expires_at)
+  select o.key, o.task, {now} + make_interval(secs => o.period)
+  from unnest(%(keys)b::text[], %(ids)s::uuid[], %(periods)b::double precision[])
+    as o(key, task, period)
+  order by o.key
+  on conflict (key) do update set task = excluded.task, expires_at = excluded.expires_at
+  where u.expires_at <= {now} returning u.task::text"""
+# Shared, so that siblings need not wait for each other; whoever ends the parent does.
+_FENCED = """select o.id::text from unnest(%(ids)s::uuid[], %(nodes)b::bigint[],
+    %(batches)b::bigint[]) as o(id, node, batch)
+  cross join lateral (
+    select 1 from {s}rota_task t
+    where t.id = o.id and t.node = o.node and t.batch = o.batch and t.state = 1
+    limit 1 for share of t) k"""
 _ENDED = """select h.id::text, h.state from {s}rota_done h where h.id = any(%(ids)s::uuid[])
   union all
   select h.id::text, h.state from {s}rota_failed h where h.id = any(%(ids)s::uuid[])"""
@@ -63,6 +82,15 @@ _WITHDRAW = "delete from {s}rota_task where id = any(%(ids)s::uuid[])"
 _BY_ID = "select id::text, state from {s}rota_task where id = any(%(ids)s::uuid[])"
 _BY_KEY = """select unique_key, id::text, state from {s}rota_task
   where unique_key is not null and unique_key = any(%(keys)b::text[])"""
+# The period outlasts the task, and may outlast its history.
+_BY_PERIOD = """select k.key, k.task::text, coalesce(t.state, d.state, f.state, 3)
+  from unnest(%(keys)b::text[]) as o(key)
+  cross join lateral (
+    select u.key, u.task from {s}rota_unique u
+    where u.key = o.key and u.expires_at > {now} limit 1) k
+  left join lateral (select x.state from {s}rota_task x where x.id = k.task limit 1) t on true
+  left join lateral (select x.state from {s}rota_done x where x.id = k.task limit 1) d on true
+  left join lateral (select x.state from {s}rota_failed x where x.id = k.task limit 1) f on true"""
 _LOCK_WAITING = """select id::text, state from {s}rota_task
   where id = %(id)s::uuid and state <> 1 for update"""
 # No token: the row was locked while it waited.
@@ -76,7 +104,7 @@ update {{s}}rota_body b set params = a.params, options = a.options, meta = a.met
     due_at = a.due, version = t.version
   from t, asked a where b.id = %(holder)s::uuid"""
 
-_ROUNDS = 5
+_ROUNDS = 6  #: the last one only looks whether all are answered
 
 
 class Inserting:
@@ -89,35 +117,35 @@ class Inserting:
         self._plain, self._try, self._bodies = bound(_PLAIN), bound(_TRY), bound(_BODIES)
         self._ended, self._withdraw = bound(_ENDED), bound(_WITHDRAW)
         self._by_id, self._by_key = bound(_BY_ID), bound(_BY_KEY)
+        self._take_periods, self._by_period = bound(_TAKE_PERIODS), bound(_BY_PERIOD)
+        self._fenced = bound(_FENCED)
         self._lock_waiting, self._replace = bound(_LOCK_WAITING), bound(_REPLACE)
 
-    def plain(self, session: Session, tasks: Sequence[NewTask]) -> list[Inserted]:
+    def plain(self, session: Statements, tasks: Sequence[NewTask]) -> list[Inserted]:
         """All of them in one statement; psycopg's ``UniqueViolation`` if any id is taken."""
         session.rows(self._plain, **_arrays(tasks))
         return [Inserted(task.id, True, Stored.SCHEDULED) for task in tasks]
 
     def careful(
-        self, session: Session, tasks: Sequence[NewTask], *, repeated: bool
+        self, session: Statements, tasks: Sequence[NewTask], *, repeated: bool
     ) -> list[Inserted]:
         """Those that meet nothing, in the caller's transaction; the rest are answered.
 
         Each statement takes a fresh snapshot: what was met may have ended before the next.
+        Raises ``LeaseLost`` for a fence that does not hold, before anything is written.
         """
+        self._hold_fences(session, {task.fence for task in tasks if task.fence is not None})
         answers: dict[int, Inserted] = {}
         for _ in range(_ROUNDS):
             left = [index for index in range(len(tasks)) if index not in answers]
             if not left:
-                break
+                return [answers[index] for index in range(len(tasks))]
             self._round(session, tasks, left, answers, repeated=repeated)
-        else:
-            raise StorageUnavailable(
-                "tasks with the same unique key kept coming and going; try again"
-            )
-        return [answers[index] for index in range(len(tasks))]
+        raise StorageUnavailable("tasks with the same unique key kept coming and going; try again")
 
     def _round(
         self,
-        session: Session,
+        session: Statements,
         tasks: Sequence[NewTask],
         left: Sequence[int],
         answers: dict[int, Inserted],
@@ -130,10 +158,13 @@ class Inserting:
         created = {str(row[0]): first[str(row[0])] for row in entered}
         suspects = [i for i in created if repeated or tasks[created[i]].given_id]
         ended = self._ended_of(session, suspects)
-        if ended:
-            session.rows(self._withdraw, ids=uuids(ended))
         for task_id, state in ended.items():
             answers[created.pop(task_id)] = Inserted(task_id, False, state)
+        late = self._without_period(session, [tasks[index] for index in created.values()])
+        if ended or late:
+            session.rows(self._withdraw, ids=uuids([*ended, *late]))
+        for task_id in late:
+            del created[task_id]
         if created:
             session.rows(self._bodies, **_arrays([tasks[index] for index in created.values()]))
             for task_id, index in created.items():
@@ -142,7 +173,7 @@ class Inserting:
 
     def _answer_met(
         self,
-        session: Session,
+        session: Statements,
         tasks: Sequence[NewTask],
         met: Sequence[int],
         answers: dict[int, Inserted],
@@ -152,14 +183,13 @@ class Inserting:
         ids = [tasks[index].id for index in met]
         by_id = {row[0]: Stored(row[1]) for row in session.rows(self._by_id, ids=uuids(ids))}
         by_id |= self._ended_of(session, [task_id for task_id in ids if task_id not in by_id])
-        keys = [tasks[index].unique for index in met if tasks[index].unique is not None]
-        by_key = {row[0]: row[1:] for row in session.rows(self._by_key, keys=keys)} if keys else {}
+        by_key = self._holders(session, [tasks[index] for index in met])
         for index in met:
             task = tasks[index]
             if task.id in by_id:
                 answer = Inserted(task.id, False, by_id[task.id])
-            elif task.unique in by_key:
-                holder, state = by_key[task.unique]
+            elif (task.unique, task.period is None) in by_key:
+                holder, state = by_key[task.unique, task.period is None]
                 answer = Inserted(holder, False, Stored(state), by_key=True)
             else:
                 continue
@@ -167,7 +197,49 @@ class Inserting:
             if settled is not None:
                 answers[index] = settled
 
-    def _replaced(self, session: Session, task: NewTask, met: Inserted) -> Inserted | None:
+    def _hold_fences(self, session: Statements, fences: Collection[Fence]) -> None:
+        """See that the parents still have their tokens, and keep it so until the end."""
+        if not fences:
+            return
+        wanted = sorted(fences, key=lambda fence: fence.task)
+        rows = session.rows(
+            self._fenced,
+            ids=uuids(fence.task for fence in wanted),
+            nodes=[fence.node for fence in wanted],
+            batches=[fence.batch for fence in wanted],
+        )
+        held = {row[0] for row in rows}
+        for fence in wanted:
+            if fence.task not in held:
+                raise LeaseLost(fence.task)
+
+    def _without_period(self, session: Statements, entered: Sequence[NewTask]) -> list[str]:
+        """Take the period keys; the ids of those whose key was somebody's already."""
+        asking = [task for task in entered if task.unique is not None and task.period is not None]
+        if not asking:
+            return []
+        chosen = {task.unique: task for task in reversed(asking)}
+        rows = session.rows(
+            self._take_periods,
+            keys=list(chosen),
+            ids=uuids(task.id for task in chosen.values()),
+            periods=[float(task.period or 0.0) for task in chosen.values()],
+        )
+        took = {row[0] for row in rows}
+        return [task.id for task in asking if task.id not in took]
+
+    def _holders(
+        self, session: Statements, tasks: Sequence[NewTask]
+    ) -> dict[tuple[str | None, bool], tuple[str, int]]:
+        """Who has the keys: by (key, whether it ends with its task), the id and the state."""
+        found = {}
+        for sql, plain in ((self._by_key, True), (self._by_period, False)):
+            keys = {t.unique for t in tasks if t.unique and (t.period is None) is plain}
+            rows = session.rows(sql, keys=list(keys)) if keys else []
+            found.update({(key, plain): (holder, state) for key, holder, state in rows})
+        return found
+
+    def _replaced(self, session: Statements, task: NewTask, met: Inserted) -> Inserted | None:
         """The answer, after replacing what waits if asked; None if it was gone by then."""
         waiting = met.state in {Stored.SCHEDULED, Stored.PARKED}
         if task.on_conflict != "replace" or not waiting:
@@ -178,17 +250,20 @@ class Inserting:
         session.rows(self._replace, holder=met.id, **_arrays([task]))
         return met._replace(state=Stored(locked[0][1]))
 
-    def _ended_of(self, session: Session, ids: Sequence[str]) -> dict[str, Stored]:
+    def _ended_of(self, session: Statements, ids: Sequence[str]) -> dict[str, Stored]:
         if not ids:
             return {}
         return {row[0]: Stored(row[1]) for row in session.rows(self._ended, ids=uuids(ids))}
 
 
 def _arrays(tasks: Sequence[NewTask]) -> dict[str, Any]:
-    arrays: dict[str, Any]
-    arrays = {name: [getattr(task, name) for task in tasks] for name, _ in _COLUMNS}
+    fields = dict(zip(NewTask._fields, zip(*tasks, strict=True), strict=True))
+    arrays: dict[str, Any] = {name: list(fields[name]) for name, _ in _COLUMNS}
+    # A period key is not the task's: it stands in a table of its own.
+    arrays["unique"] = [task.unique if task.period is None else None for task in tasks]
     for name in ("id", "parent"):
         arrays[name] = uuids(arrays[name])
+    arrays["priority"] = whole(arrays["priority"])
     # An array has one type of element, and callers may write a whole number of seconds.
     for name in ("delay", "expires_in"):
         arrays[name] = [None if value is None else float(value) for value in arrays[name]]

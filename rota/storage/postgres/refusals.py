@@ -18,6 +18,7 @@ from rota.storage.schema import step_0001
 
 _READ_ONLY = "25006"
 _NO_PRIVILEGE = "42501"
+_FAILED_BEFORE = "25P02"  #: only in a transaction of the caller's
 _MISSING = {"42P01": "a table", "42703": "a column", "3F000": "the schema"}
 #: Statement timeout, lock timeout, deadlock, serialization: the next try may go through.
 _PASSING = {"57014", "55P03", "40P01", "40001"}
@@ -28,12 +29,14 @@ _DATA_CLASSES = {"22", "23"}
 def translated(error: BaseException, url: URL) -> RotaError:
     """The rota error for one of psycopg's, or for SQLAlchemy's wrapping of it."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    state = getattr(cause, "sqlstate", None) or ""
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
     said = _first_line(cause)
     if state == _READ_ONLY:
-        return ReadOnlyDatabase(f"{_where(url)} is read-only; connect to the primary server")
+        return ReadOnlyDatabase(f"{where(url)} is read-only; connect to the primary server")
     if state in _MISSING:
         return missing_tables(url, f"{_MISSING[state]} is missing ({said})")
+    if state == _FAILED_BEFORE:
+        return StorageError("the transaction has failed before this; roll it back and begin anew")
     if state == _NO_PRIVILEGE:
         return StorageError(f"{said}; grant the user its rights on the rota_ tables")
     unsendable = not state and isinstance(cause, (psycopg.DataError, UnicodeEncodeError))
@@ -42,7 +45,7 @@ def translated(error: BaseException, url: URL) -> RotaError:
     passing = state in _PASSING or state[:2] in _UNREACHABLE_CLASSES
     if passing or isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)):
         return StorageUnavailable(
-            f"{_where(url)} does not answer: {said}; check that it runs and can be reached"
+            f"{where(url)} does not answer: {said}; check that it runs and can be reached"
         )
     return StorageError(f"the database refused a statement: {said}; please report this")
 
@@ -53,7 +56,8 @@ def missing_tables(url: URL, fact: str) -> SchemaTooOld:
     return SchemaTooOld(f"{fact}; run: {command}", found=0, needed=step_0001.VERSION)
 
 
-def _where(url: URL) -> str:
+def where(url: URL) -> str:
+    """The database as messages name it, without the password."""
     return url.set(drivername="postgresql").render_as_string(hide_password=True)
 
 

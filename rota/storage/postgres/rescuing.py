@@ -9,6 +9,7 @@ from rota.core.options import decode_options
 from rota.core.task import Ending, Finish, Membership, Rescued, Stored
 from rota.storage.postgres.arrays import uuids
 from rota.storage.postgres.connections import Session
+from rota.storage.postgres.feeding import told
 from rota.storage.postgres.finishing import End, Finishing
 
 _JOIN = """insert into {s}rota_node
@@ -84,17 +85,20 @@ _LOCK_LOST = """select k.id::text, k.node, k.batch, k.work, k.queue, k.priority,
     where t.id = o.id and t.node = o.node and t.batch = o.batch and t.state = 1
     limit 1 for update of t) k
   left join lateral (select x.options from {s}rota_body x where x.id = k.id limit 1) b on true"""
-_TAKE_BACK = """with lost as (
-  insert into {s}rota_attempt (id, attempt, outcome, node, batch, finished_at)
-  select o.id, o.attempt, 'lost', o.node, o.batch, {now}
+_TAKE_BACK = f"""with lost as (
+  insert into {{s}}rota_attempt (id, attempt, outcome, node, batch, finished_at)
+  select o.id, o.attempt, 'lost', o.node, o.batch, {{now}}
   from unnest(%(ids)s::uuid[], %(nodes)b::bigint[], %(batches)b::bigint[],
-      %(attempts)b::integer[]) as o(id, node, batch, attempt))
-update {s}rota_task t set state = 0, node = null, batch = null,
-    attempt = greatest(t.attempt - 1, 0), losses = o.losses, run_at = greatest(t.run_at, {now})
+      %(attempts)b::integer[]) as o(id, node, batch, attempt)),
+back as (
+  update {{s}}rota_task t set state = 0, node = null, batch = null,
+    attempt = greatest(t.attempt - 1, 0), losses = o.losses, run_at = greatest(t.run_at, {{now}})
   from unnest(%(ids)s::uuid[], %(nodes)b::bigint[], %(batches)b::bigint[],
       %(losses)b::smallint[]) as o(id, node, batch, losses)
-  cross join lateral (select l.ctid as place from {s}rota_task l where l.id = o.id limit 1) k
-  where t.ctid = k.place and t.node = o.node and t.batch = o.batch and t.state = 1"""
+  cross join lateral (select l.ctid as place from {{s}}rota_task l where l.id = o.id limit 1) k
+  where t.ctid = k.place and t.node = o.node and t.batch = o.batch and t.state = 1
+  returning t.id, t.state)
+{told("back")}"""
 
 _HELD = "select batch, ids::text[] from {s}rota_lease where node = %(node)s order by batch"
 _DROP = """delete from {s}rota_lease where node = %(node)s and batch = %(batch)s

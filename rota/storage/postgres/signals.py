@@ -81,7 +81,8 @@ class PostgresSignals:
             self._tasks.update(dict.fromkeys(tasks))
             self._poke()
         # An event loop must not wait for the server: there the listener's next wait sends it.
-        if asyncio._get_running_loop() is None and self._turn.acquire(blocking=False):
+        loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises where there is none
+        if loop is None and self._turn.acquire(blocking=False):
             try:
                 self._send_if_connected()
             finally:

@@ -10,28 +10,33 @@ import psycopg
 
 from rota.storage.postgres.arrays import uuids
 from rota.storage.postgres.connections import Connections, Session
+from rota.storage.postgres.feeding import told
 
 #: Days for which partitions stand ready, today included.
 AHEAD = 8
 _CHUNK = 2000
+_CHANGES_DAYS = 7
 #: DDL waits this long for its lock and is otherwise left to the next time: whatever waits
 #: for an exclusive lock holds up everybody behind it.
 _PATIENCE = "set local lock_timeout = '100ms'"
 _HISTORIES = ("rota_done", "rota_failed", "rota_attempt")
 
-_EXPIRE = """with p as (select array(
-  select t.ctid from {s}rota_task t
-  where t.expires_at is not null and t.state <> 1 and t.expires_at <= {now}
+_EXPIRE = f"""with p as (select array(
+  select t.ctid from {{s}}rota_task t
+  where t.expires_at is not null and t.state <> 1 and t.expires_at <= {{now}}
   order by t.expires_at limit %(limit)s for update skip locked) as tids),
 d as (
-  delete from {s}rota_task t where t.ctid = any((select tids from p)::tid[]) and t.state <> 1
+  delete from {{s}}rota_task t where t.ctid = any((select tids from p)::tid[]) and t.state <> 1
   returning t.id, t.queue, t.work, t.priority, t.attempt, t.run_at),
 h as (
-  insert into {s}rota_done (id, state, queue, work, priority, attempt, run_at, finished_at, reason)
-  select id, 5, queue, work, priority, attempt, run_at, {now}, 'expired' from d),
+  insert into {{s}}rota_done (id, state, queue, work, priority, attempt, run_at, finished_at,
+    reason)
+  select id, 5, queue, work, priority, attempt, run_at, {{now}}, 'expired' from d),
 y as (
-  insert into {s}rota_tally (minute, queue, work, state, n, seconds)
-  select date_trunc('minute', {now}), queue, work, 5, count(*), 0 from d group by queue, work)
+  insert into {{s}}rota_tally (minute, queue, work, state, n, seconds)
+  select date_trunc('minute', {{now}}), queue, work, 5, count(*), 0 from d group by queue, work),
+c as (
+  {told("d", state="5")})
 select id::text from d"""
 _TAKE_CHORE = """insert into {s}rota_chore as c (name, next_at)
   values (%(name)s, {now} + make_interval(secs => %(every)s))
@@ -50,9 +55,12 @@ _CREATE = """create table {s}{name} (like {s}{parent},
 _DROP = "drop table {s}{name}"
 _NEXT_IDS = """select id::text from {s}{name} where id > %(last)s::uuid
   order by id limit %(limit)s"""
-# A body whose id was taken anew belongs to a task that is not finished.
-_DROP_BODIES = """delete from {s}rota_body b where b.id = any(%(ids)s::uuid[])
-  and not exists (select 1 from {s}rota_task t where t.id = b.id)"""
+# A body whose id was taken anew belongs to a task that is not finished; so does its report.
+_DROP_BODIES = """with gone as (
+  delete from {s}rota_body b where b.id = any(%(ids)s::uuid[])
+    and not exists (select 1 from {s}rota_task t where t.id = b.id)
+  returning b.id)
+delete from {s}rota_report r where r.id = any(array(select id from gone))"""
 _OLD_IN_DEFAULT = """delete from {s}{parent}_default where ctid = any(array(
     select ctid from {s}{parent}_default
     where finished_at < {now} - make_interval(days => %(days)s) limit %(limit)s))
@@ -70,6 +78,15 @@ insert into {s}rota_tally (minute, queue, work, state, n, seconds)
   group by minute, queue, work, state"""
 _OLD_TALLY = """delete from {s}rota_tally
   where minute < {now} - make_interval(days => %(days)s)"""
+_OLD_KEYS = """delete from {s}rota_unique where key = any(array(
+    select u.key from {s}rota_unique u where u.expires_at <= {now} limit %(limit)s
+    for update skip locked))
+  and expires_at <= {now} returning 1"""
+_OLD_CHANGES = """delete from {s}rota_change where ctid = any(array(
+    select o.place from (
+      select c.ctid as place, c.at from {s}rota_change c order by c.xid, c.n limit %(limit)s) o
+    where o.at < {now} - make_interval(days => %(days)s)))
+  returning 1"""
 
 
 class Partition(NamedTuple):
@@ -94,6 +111,7 @@ class Tidying:
         self._expire, self._take_chore = bound(_EXPIRE), bound(_TAKE_CHORE)
         self._today, self._drop_bodies = bound(_TODAY), bound(_DROP_BODIES)
         self._fold, self._old_tally = bound(_FOLD), bound(_OLD_TALLY)
+        self._old_keys, self._old_changes = bound(_OLD_KEYS), bound(_OLD_CHANGES)
         longest = max(done_days, failed_days)
         self._keep = dict(zip(_HISTORIES, (done_days, failed_days, longest), strict=True))
 
@@ -114,6 +132,8 @@ class Tidying:
         with connections.session() as session:
             session.rows(self._fold, limit=_CHUNK)
             session.rows(self._old_tally, days=max(self._keep.values()))
+            self._in_chunks(session, self._old_keys)
+            self._in_chunks(session, self._old_changes, days=_CHANGES_DAYS)
 
     def make_partitions(self, connections: Connections) -> None:
         """Partitions for today and the days ahead; what cannot be had now is left for later."""
@@ -170,6 +190,10 @@ class Tidying:
                     session.rows(self._drop_bodies, ids=uuids(ids))
             if len(ids) < _CHUNK:
                 return
+
+    def _in_chunks(self, session: Session, sql: str, **params: object) -> None:
+        while len(session.rows(sql, limit=_CHUNK, **params)) == _CHUNK:
+            pass
 
     def _try_ddl(self, connections: Connections, sql: str) -> bool:
         """Run it if its lock is to be had; a partition another node just made is no error."""

@@ -154,6 +154,30 @@ create table {s}rota_chore (
   name text primary key,
   next_at timestamptz not null
 );
+
+create table {s}rota_report (
+  id uuid primary key,
+  attempt integer not null,
+  node bigint not null,
+  batch bigint not null,
+  n bigint not null,
+  at timestamptz not null,
+  data text not null
+) with (fillfactor = 70);
+
+create table {s}rota_setting (
+  name text primary key,
+  value text not null
+);
+
+create table {s}rota_change (
+  xid xid8 not null default pg_current_xact_id(),
+  n bigint generated always as identity,
+  id uuid not null,
+  state smallint not null,
+  at timestamptz not null,
+  primary key (xid, n)
+);
 """
 
 SQLITE = """
@@ -313,4 +337,26 @@ create table rota_chore (
   name text primary key,
   next_at integer not null
 ) without rowid;
+
+create table rota_report (
+  id text primary key,
+  attempt integer not null,
+  node integer not null,
+  batch integer not null,
+  n integer not null,
+  at integer not null,
+  data text not null
+) without rowid;
+
+create table rota_setting (
+  name text primary key,
+  value text not null
+) without rowid;
+
+create table rota_change (
+  n integer primary key autoincrement,
+  id text not null,
+  state integer not null,
+  at integer not null
+);
 """

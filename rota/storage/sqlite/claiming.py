@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rota.core.task import Claimed, Stored, Want
@@ -12,12 +12,15 @@ from rota.errors import AlreadyClaimed, NodeDead, TaskNotFound, WrongState
 
 _COLUMNS = """t.id, t.work, t.queue, t.priority, t.attempt + 1, b.params, b.options, t.run_at,
  t.expires_at, t.losses, b.meta, b.parent, b.recurring, b.fire_at"""
+_LAZY_COLUMNS = _COLUMNS.replace("b.params", "''")
 
 # CROSS JOIN and INDEXED BY pin the plan: along the ready index, bodies by primary key.
-READY = f"""select {_COLUMNS}
+_READY = """select {columns}
  from rota_task t indexed by rota_task_ready cross join rota_body b on b.id = t.id
  where t.state = 0 and t.queue = ? and t.priority = ? and t.run_at >= ? and t.run_at <= ?
  order by t.run_at, t.id limit ?"""
+READY = _READY.format(columns=_COLUMNS)
+READY_LAZY = _READY.format(columns=_LAZY_COLUMNS)
 PARKED = f"""select {_COLUMNS}
  from rota_task t indexed by rota_task_parked cross join rota_body b on b.id = t.id
  where t.state = 2 and t.work = :work and t.run_at <= :until and t.node is not :node
@@ -28,7 +31,7 @@ _ONE = f"""select {_COLUMNS}, t.state
 # No token: the row is waiting, and the writer alone with it since it was read.
 _TAKE = """update rota_task set state = 1, node = ?, batch = ?, attempt = attempt + 1
  where id = ? and state <> 1"""
-_LEASE = "insert into rota_lease (node, batch, ids) values (?, ?, ?)"
+_LEASE = "insert into rota_lease (node, batch, ids, deadline) values (?, ?, ?, ?)"
 
 #: Before every instant rota can store.
 _EVER = -(2**63)
@@ -42,21 +45,33 @@ def claim(
     *,
     until: int,
     now: int,
+    lazy: bool = False,
+    alone: Collection[str] = (),
 ) -> list[Claimed]:
     """Take what is ready, then what is due by ``until``; nothing of a paused queue."""
     _be_alive(driver, node)
-    held_back = _paused(driver)
-    wants = [want for want in wants if want.queue not in held_back]
-    rows: list[Any] = []
-    for want in wants:
-        since = _EVER if want.cursor is None else want.cursor
-        lane = (want.queue, want.priority, since, now, want.ready)
-        rows += driver.execute(READY, lane).fetchall()
+    statement = READY_LAZY if lazy else READY
+    wants = _offered(driver, wants)
+    rows = _ready(driver, wants, now, statement)
     for want in wants:
         if want.ahead > 0:
             lane = (want.queue, want.priority, now + 1, until, want.ahead)
-            rows += driver.execute(READY, lane).fetchall()
-    return _take(driver, node, batch, rows, now=now)
+            rows += driver.execute(statement, lane).fetchall()
+    return _take(driver, node, batch, rows, now=now, alone=alone)
+
+
+def claim_until(
+    driver: sqlite3.Connection,
+    owner: int,
+    batch: int,
+    wants: Sequence[Want],
+    *,
+    deadline: int,
+    now: int,
+) -> list[Claimed]:
+    """Take what is ready for somebody who is no node, in leases that end by themselves."""
+    rows = _ready(driver, _offered(driver, wants), now, READY)
+    return _take(driver, owner, batch, rows, now=now, deadline=deadline)
 
 
 def claim_parked(
@@ -68,6 +83,7 @@ def claim_parked(
     *,
     until: int,
     now: int,
+    alone: Collection[str] = (),
 ) -> list[Claimed]:
     """Take parked tasks of these works, the most urgent first, but none this node parked."""
     _be_alive(driver, node)
@@ -76,7 +92,7 @@ def claim_parked(
         found = driver.execute(PARKED, {"work": work, "until": until, "node": node, "limit": limit})
         rows += found.fetchall()
     rows.sort(key=lambda row: (-row[3], row[7], row[0]))
-    return _take(driver, node, batch, rows[:limit], now=now)
+    return _take(driver, node, batch, rows[:limit], now=now, alone=alone)
 
 
 def claim_one(
@@ -89,8 +105,26 @@ def claim_one(
         raise _not_there(driver, task_id)
     if row[-1] == Stored.WORKING:
         raise AlreadyClaimed(task_id)
-    (claimed,) = _take(driver, node, batch, [row[:-1]], now=now, alone=True)
+    (claimed,) = _take(driver, node, batch, [row[:-1]], now=now, own_leases=False)
     return claimed
+
+
+def _offered(driver: sqlite3.Connection, wants: Sequence[Want]) -> list[Want]:
+    """The wants of queues that are not paused."""
+    rows = driver.execute("select queue from rota_queue where paused_at is not null")
+    held_back = {queue for (queue,) in rows}
+    return [want for want in wants if want.queue not in held_back]
+
+
+def _ready(
+    driver: sqlite3.Connection, wants: Sequence[Want], now: int, statement: str
+) -> list[Any]:
+    rows: list[Any] = []
+    for want in wants:
+        since = _EVER if want.cursor is None else want.cursor
+        lane = (want.queue, want.priority, since, now, want.ready)
+        rows += driver.execute(statement, lane).fetchall()
+    return rows
 
 
 def _take(
@@ -100,22 +134,24 @@ def _take(
     rows: Sequence[Any],
     *,
     now: int,
-    alone: bool = False,
+    alone: Collection[str] = (),
+    deadline: int | None = None,
+    own_leases: bool = True,
 ) -> list[Claimed]:
-    """Write the claim: lost tasks in leases of their own, the others in one."""
+    """Write the claim: lost tasks and works in ``alone`` in leases of their own, others in one."""
     claimed, together, leases = [], [], []
     own = batch
     for row in rows:
         mine = batch
-        if row[9] > 0 and not alone:
+        if own_leases and (row[9] > 0 or row[1] in alone):
             own += 1
             mine = own
-            leases.append((node, mine, json.dumps([row[0]])))
+            leases.append((node, mine, json.dumps([row[0]]), deadline))
         else:
             together.append(row[0])
         claimed.append(_claimed(row, mine, now))
     if together:
-        leases.append((node, batch, json.dumps(together)))
+        leases.append((node, batch, json.dumps(together), deadline))
     driver.executemany(_TAKE, [(node, one.batch, one.id) for one in claimed])
     driver.executemany(_LEASE, leases)
     return claimed
@@ -149,11 +185,6 @@ def _be_alive(driver: sqlite3.Connection, node: int) -> None:
             f"node {node} was declared dead and its tasks were taken over; "
             "join as a new incarnation"
         )
-
-
-def _paused(driver: sqlite3.Connection) -> set[str]:
-    rows = driver.execute("select queue from rota_queue where paused_at is not null")
-    return {queue for (queue,) in rows}
 
 
 def _not_there(driver: sqlite3.Connection, task_id: str) -> TaskNotFound | WrongState:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rota.core.task import Stored
+from rota.storage.sqlite.feeding import note
 
 #: Working rows by id, along the primary key; the caller compares the batch.
 HELD = """select t.id, t.batch, t.queue, t.work, t.priority, t.attempt, t.losses, t.run_at,
@@ -84,8 +85,10 @@ def remove_tasks(driver: sqlite3.Connection, node: int, tasks: Iterable[Held]) -
     driver.executemany(REMOVE, [(task.id, node, task.batch) for task in tasks])
 
 
-def put_back(driver: sqlite3.Connection, node: int, tasks: Iterable[Back]) -> None:
+def put_back(driver: sqlite3.Connection, node: int, tasks: Sequence[Back], now: int) -> None:
     """Let tasks wait again."""
+    if not tasks:
+        return
     driver.executemany(
         _TO_WAITING,
         [
@@ -93,10 +96,13 @@ def put_back(driver: sqlite3.Connection, node: int, tasks: Iterable[Back]) -> No
             for back in tasks
         ],
     )
+    note(driver, ((back.task.id, Stored.SCHEDULED) for back in tasks), now)
 
 
 def write_history(driver: sqlite3.Connection, ended: Sequence[Ended], now: int) -> None:
     """Put ended tasks into history and count them."""
+    if not ended:
+        return
     done: list[tuple[Any, ...]] = []
     failed: list[tuple[Any, ...]] = []
     tally: dict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0, 0.0])
@@ -124,6 +130,7 @@ def write_history(driver: sqlite3.Connection, ended: Sequence[Ended], now: int) 
     _put(driver, "rota_failed", failed)
     minute = now - now % _MINUTE
     driver.executemany(_TALLY, [(minute, *key, n, seconds) for key, (n, seconds) in tally.items()])
+    note(driver, ((one.task.id, one.state) for one in ended), now)
 
 
 def _put(driver: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> None:
@@ -135,7 +142,7 @@ def _put(driver: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) ->
 
 
 def write_attempts(driver: sqlite3.Connection, passed: Iterable[Passed], now: int) -> None:
-    """Note attempts that did not end their task."""
+    """Keep attempts that did not end their task."""
     driver.executemany(
         _ATTEMPT,
         [

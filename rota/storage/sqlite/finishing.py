@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from rota.core.task import Ending, Finish, Stored
+from rota.core.task import Ending, Finish, NewTask, Stored
 from rota.storage.sqlite.ending import (
     Back,
     Ended,
@@ -17,8 +17,10 @@ from rota.storage.sqlite.ending import (
     write_attempts,
     write_history,
 )
+from rota.storage.sqlite.feeding import note
+from rota.storage.sqlite.inserting import insert_tasks
 
-_PARK = """update rota_task set state = 2, node = ?, batch = null, run_at = ?, attempt = ?
+_TO_PARKED = """update rota_task set state = 2, node = ?, batch = null, run_at = ?, attempt = ?
  where id = ? and state = 1 and node = ? and batch = ?"""
 # A lease named as over by mistake stays: without it nobody would find its tasks again.
 _DROP_LEASE = """delete from rota_lease where node = ?1 and batch = ?2 and not exists (
@@ -54,6 +56,7 @@ def finish(
     answers: list[Stored | None] = []
     ended: list[Ended] = []
     going_on: list[tuple[Finish, Held]] = []
+    follows: list[NewTask] = []
     for one in finishes:
         # Popped: a second outcome of one attempt in the same call is refused, too.
         task = found.pop((one.id, one.batch), None)
@@ -66,12 +69,18 @@ def finish(
             ended.append(Ended(task, state, node, _reason(one, task, state), one.payload, one.ago))
         else:
             going_on.append((one, task))
+        if one.follow is not None and (one.ending.terminal or state is not Stored.CANCELLED):
+            # What it meets is no reason to refuse the outcome, whose token was its fence.
+            follows.append(one.follow._replace(on_conflict="return", fence=None))
         if one.end_recurring:
             driver.execute(_END_RECURRING, (one.id,))
     remove_tasks(driver, node, [one.task for one in ended])
     write_history(driver, ended, now)
     if going_on:
         _go_on(driver, node, going_on, now)
+    if follows:
+        # After its task has gone, so that it may take that one's key.
+        insert_tasks(driver, follows, now)
     driver.executemany(_DROP_LEASE, [(node, batch) for batch in over])
     return answers
 
@@ -103,10 +112,26 @@ def _go_on(
     driver: sqlite3.Connection, node: int, pairs: Sequence[tuple[Finish, Held]], now: int
 ) -> None:
     put_back(
-        driver, node, [_back(one, task, now) for one, task in pairs if one.ending != Ending.PARK]
+        driver,
+        node,
+        [_back(one, task, now) for one, task in pairs if one.ending != Ending.PARK],
+        now,
     )
+    _park(driver, node, [pair for pair in pairs if pair[0].ending is Ending.PARK], now)
+    write_attempts(driver, _passed(node, pairs), now)
+    for one, task in pairs:
+        if one.ending is Ending.AGAIN and one.params is not None:
+            driver.execute(_NEW_VERSION, (task.id,))
+            driver.execute(_NEW_PARAMS, (task.id, one.params))
+
+
+def _park(
+    driver: sqlite3.Connection, node: int, pairs: Sequence[tuple[Finish, Held]], now: int
+) -> None:
+    if not pairs:
+        return
     driver.executemany(
-        _PARK,
+        _TO_PARKED,
         [
             (
                 node if one.keep_from else None,
@@ -117,14 +142,9 @@ def _go_on(
                 task.batch,
             )
             for one, task in pairs
-            if one.ending is Ending.PARK
         ],
     )
-    write_attempts(driver, _passed(node, pairs), now)
-    for one, task in pairs:
-        if one.ending is Ending.AGAIN and one.params is not None:
-            driver.execute(_NEW_VERSION, (task.id,))
-            driver.execute(_NEW_PARAMS, (task.id, one.params))
+    note(driver, ((one.id, Stored.PARKED) for one, _ in pairs), now)
 
 
 def _back(one: Finish, task: Held, now: int) -> Back:

@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rota.core.task import Inserted, NewTask, Stored
+from rota.core.task import Fence, Inserted, NewTask, Stored
+from rota.errors import LeaseLost
+from rota.storage.sqlite.feeding import note
 from rota.storage.tables import to_micros
 
 _TASK = """insert into rota_task
@@ -14,6 +16,13 @@ _TASK = """insert into rota_task
 _BODY = """insert into rota_body
  (id, params, options, meta, created_at, due_at, parent, recurring, fire_at)
  values (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_BY_ID = "select id, state from rota_task where id = ?"
+_BY_KEY = "select id, state from rota_task where unique_key = ?"
+_FENCE = "select 1 from rota_task where id = ? and state = 1 and node = ? and batch = ?"
+_TAKE_PERIOD = """insert into rota_unique (key, task, expires_at) values (:key, :task, :until)
+ on conflict (key) do update set task = :task, expires_at = :until where expires_at <= :now"""
+_PERIOD = "select task from rota_unique where key = ?"
+_WAITING = (Stored.SCHEDULED, Stored.PARKED)
 
 
 class _Times(NamedTuple):
@@ -29,11 +38,23 @@ def insert_tasks(
 ) -> list[Inserted]:
     """Write what is not there yet; one answer each, in order.
 
-    Runs in the caller's transaction, which must have begun as IMMEDIATE.
+    Runs in the caller's transaction, which must have begun as IMMEDIATE. Raises
+    ``LeaseLost`` for a fence that does not hold, before anything is written.
     """
-    if not (repeated or any(task.keyed for task in tasks)) and _write_new(driver, tasks, now):
+    keyed = [task for task in tasks if task.keyed]
+    if keyed:
+        for fence in {task.fence for task in keyed if task.fence is not None}:
+            _hold(driver, fence)
+        keyed = [task for task in keyed if task.given_id or task.unique is not None]
+    if not (repeated or keyed) and _write_new(driver, tasks, now):
         return [Inserted(task.id, True, Stored.SCHEDULED) for task in tasks]
     return [_insert_one(driver, task, now, repeated=repeated) for task in tasks]
+
+
+def _hold(driver: sqlite3.Connection, fence: Fence) -> None:
+    """See that the parent still has its token; the writer is alone, so it keeps it."""
+    if driver.execute(_FENCE, (fence.task, fence.node, fence.batch)).fetchone() is None:
+        raise LeaseLost(fence.task)
 
 
 def _write_new(driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int) -> bool:
@@ -54,7 +75,7 @@ def _write(driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int) -> No
     for task in tasks:
         due_at, run_at, expires_at = _times(task, now)
         task_rows.append(
-            (task.id, task.queue, task.work, task.priority, run_at, expires_at, task.unique)
+            (task.id, task.queue, task.work, task.priority, run_at, expires_at, _key(task))
         )
         body_rows.append(
             (
@@ -71,6 +92,12 @@ def _write(driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int) -> No
         )
     driver.executemany(_TASK, task_rows)
     driver.executemany(_BODY, body_rows)
+    note(driver, ((task.id, Stored.SCHEDULED) for task in tasks), now)
+
+
+def _key(task: NewTask) -> str | None:
+    """The key of its row; a period key is kept elsewhere, since it may outlast the row."""
+    return None if task.period is not None else task.unique
 
 
 def _times(task: NewTask, now: int) -> _Times:
@@ -86,27 +113,44 @@ def _times(task: NewTask, now: int) -> _Times:
 def _insert_one(driver: sqlite3.Connection, task: NewTask, now: int, *, repeated: bool) -> Inserted:
     """The writer is alone, so looking first and then writing is one step."""
     holder = _unfinished(driver, task)
-    if holder is not None:
-        holder_id, state = holder
-        if task.on_conflict == "replace" and state != Stored.WORKING and not repeated:
-            _replace(driver, holder_id, task, now)
-        return Inserted(holder_id, False, Stored(state), holder_id != task.id)
-    if task.given_id or repeated:
+    if holder is None and (task.given_id or repeated):
         final = _final(driver, task.id)
         if final is not None:
             return Inserted(task.id, False, final)
-    _write(driver, [task], now)
-    return Inserted(task.id, True, Stored.SCHEDULED)
+    if holder is None and task.period is not None and task.unique is not None:
+        holder = _take_period(driver, task, task.period, now)
+    if holder is None:
+        _write(driver, [task], now)
+        return Inserted(task.id, True, Stored.SCHEDULED)
+    holder_id, state = holder
+    if task.on_conflict == "replace" and state in _WAITING and not repeated:
+        _replace(driver, holder_id, task, now)
+    return Inserted(holder_id, False, state, holder_id != task.id)
 
 
-def _unfinished(driver: sqlite3.Connection, task: NewTask) -> tuple[str, int] | None:
+def _unfinished(driver: sqlite3.Connection, task: NewTask) -> tuple[str, Stored] | None:
     """The unfinished task with this id, else the one with this unique key."""
-    row: Any = driver.execute("select id, state from rota_task where id = ?", (task.id,)).fetchone()
-    if row is None and task.unique is not None:
-        row = driver.execute(
-            "select id, state from rota_task where unique_key = ?", (task.unique,)
-        ).fetchone()
-    return None if row is None else (row[0], row[1])
+    row: Any = driver.execute(_BY_ID, (task.id,)).fetchone()
+    key = _key(task)
+    if row is None and key is not None:
+        row = driver.execute(_BY_KEY, (key,)).fetchone()
+    return None if row is None else (row[0], Stored(row[1]))
+
+
+def _take_period(
+    driver: sqlite3.Connection, task: NewTask, period: float, now: int
+) -> tuple[str, Stored] | None:
+    """Take the period key; else whose it is and what has become of that task."""
+    until = now + round(period * 1e6)
+    taken = {"key": task.unique, "task": task.id, "until": until, "now": now}
+    if driver.execute(_TAKE_PERIOD, taken).rowcount > 0:
+        return None
+    (holder,) = driver.execute(_PERIOD, (task.unique,)).fetchone()
+    row = driver.execute(_BY_ID, (holder,)).fetchone()
+    if row is not None:
+        return holder, Stored(row[1])
+    # The period outlasts the task, and may outlast its history.
+    return holder, _final(driver, holder) or Stored.DONE
 
 
 def _final(driver: sqlite3.Connection, task_id: str) -> Stored | None:
@@ -127,7 +171,7 @@ def _replace(driver: sqlite3.Connection, holder_id: str, task: NewTask, now: int
         (task.queue, task.priority, run_at, expires_at, holder_id),
     )
     driver.execute(
-        "update rota_body set params = ?2, meta = ?3, due_at = ?4,"
+        "update rota_body set params = ?2, options = ?3, meta = ?4, due_at = ?5,"
         " version = (select version from rota_task where id = ?1) where id = ?1",
-        (holder_id, task.params, task.meta, due_at),
+        (holder_id, task.params, task.options, task.meta, due_at),
     )

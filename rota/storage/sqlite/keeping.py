@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 
 from rota.core.task import Stored
+from rota.storage.sqlite.feeding import note
 
 EXPIRED = """select id, queue, work, priority, attempt, run_at
  from rota_task indexed by rota_task_expires
@@ -38,6 +40,8 @@ def expire(driver: sqlite3.Connection, limit: int, now: int) -> list[str]:
     driver.executemany(_END, [(row[0], state, *row[1:], now) for row in rows])
     minute = now - now % _MINUTE
     driver.executemany(_COUNT, [(minute, row[1], row[2], state) for row in rows])
+    if rows:
+        note(driver, ((row[0], Stored.CANCELLED) for row in rows), now)
     return [row[0] for row in rows]
 
 
@@ -60,7 +64,7 @@ def forget_tasks(driver: sqlite3.Connection, table: str, before: int, limit: int
         (before, limit),
     ).fetchall()
     ids = json.dumps([row[0] for row in rows])
-    for each in ("rota_attempt", "rota_body", table):
+    for each in ("rota_attempt", "rota_body", "rota_report", table):
         driver.execute(f"delete from {each} where id in (select value from json_each(?))", (ids,))
     return len(rows)
 
@@ -89,6 +93,31 @@ def forget_decisions(driver: sqlite3.Connection, before: int, limit: int) -> int
         "delete from rota_decision where (recurring, fire_at, decision) in"
         " (select recurring, fire_at, decision from rota_decision where decided_at < ? limit ?)",
         (before, limit),
+    ).rowcount
+
+
+def free_periods(driver: sqlite3.Connection, after: str, now: int, limit: int) -> list[str]:
+    """Period keys beyond ``after`` that may be taken again, in order."""
+    rows = driver.execute(
+        "select key from rota_unique where key > ? and expires_at <= ? order by key limit ?",
+        (after, now, limit),
+    )
+    return [key for (key,) in rows]
+
+
+def forget_periods(driver: sqlite3.Connection, keys: Sequence[str], now: int) -> None:
+    """Remove those of these keys that nobody has taken again meanwhile."""
+    driver.executemany(
+        "delete from rota_unique where key = ? and expires_at <= ?", [(key, now) for key in keys]
+    )
+
+
+def forget_changes(driver: sqlite3.Connection, before: int, limit: int) -> int:
+    """Remove the oldest changes of the feed; how many. Their numbers are never used again."""
+    return driver.execute(
+        "delete from rota_change where n in (select n from"
+        " (select n, at from rota_change where n > 0 order by n limit ?) where at < ?)",
+        (limit, before),
     ).rowcount
 
 

@@ -105,7 +105,7 @@ def rescue(driver: sqlite3.Connection, limit: int, now: int) -> list[Rescued]:
         most = _most_rescues(driver, members)
         saved = _sort(node, tasks, now, most=most, alone=len(members) == 1)
         remove_tasks(driver, node, [one.task for one in saved.ended])
-        put_back(driver, node, saved.back)
+        put_back(driver, node, saved.back, now)
         write_history(driver, saved.ended, now)
         write_attempts(driver, saved.lost, now)
         driver.execute(_DROP_LEASE, (node, batch))
@@ -141,9 +141,18 @@ def drop_lease(driver: sqlite3.Connection, node: int, batch: int, now: int) -> i
     ]
     remove_tasks(driver, node, [one.task for one in stopped])
     write_history(driver, stopped, now)
-    put_back(driver, node, back)
+    put_back(driver, node, back, now)
     driver.execute(_DROP_LEASE, (node, batch))
     return len(tasks)
+
+
+def extend(driver: sqlite3.Connection, owner: int, batch: int, until: int) -> bool:
+    """Move the deadline of a pulled claim's lease; False when the lease is gone."""
+    moved = driver.execute(
+        "update rota_lease set deadline = ? where node = ? and batch = ? and deadline is not null",
+        (until, owner, batch),
+    )
+    return moved.rowcount > 0
 
 
 def _still_held(

@@ -12,7 +12,8 @@ from rota.core.clock import Seconds, instant, seconds
 from rota.core.names import check_priority, check_queue
 from rota.core.task import Stored, Task
 from rota.errors import InvalidArgument, StaleVersion, TaskNotFound, WrongState
-from rota.storage.verbs import looking
+from rota.storage.verbs import feeding, looking
+from rota.storage.verbs.pausing import upserting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,20 +24,34 @@ _CHANGEABLE = frozenset({"at", "delay", "priority", "queue", "params"})
 
 
 def cancel(
-    conn: Connection, tables: Tables, task_id: str, reason: str, *, now: Now
+    conn: Connection,
+    tables: Tables,
+    task_id: str,
+    reason: str,
+    *,
+    tombstone: bool = False,
+    now: Now,
 ) -> Stored | None:
     """Cancel what waits, leave a reason for what works; the state it met.
 
-    Runs in the caller's transaction. The first reason stands.
+    Runs in the caller's transaction. The first reason stands. With ``tombstone`` an
+    unknown id gets a cancelled task's history, and the answer is ``CANCELLED``.
     """
     row = _lock(conn, tables, task_id, now)
     if row is None:
-        return looking.finished_state(conn, tables, task_id)
+        final = looking.finished_state(conn, tables, task_id)
+        if final is not None or not tombstone:
+            return final
+        if not _bury_unborn(conn, tables, task_id, reason, now=now):
+            return cancel(conn, tables, task_id, reason, tombstone=tombstone, now=now)
+        feeding.note(conn, tables, [(task_id, Stored.CANCELLED)], now=now)
+        return Stored.CANCELLED
     met = Stored(row.state)
     if met is Stored.WORKING:
         _ask_to_stop(conn, tables, task_id, reason)
     else:
         _remove(conn, tables, row, reason)
+        feeding.note(conn, tables, [(task_id, Stored.CANCELLED)], now=now)
     return met
 
 
@@ -82,6 +97,35 @@ def _lock(conn: Connection, tables: Tables, task_id: str, now: Now) -> Row[Any] 
     return conn.execute(query.with_for_update()).first()
 
 
+def _bury_unborn(conn: Connection, tables: Tables, task_id: str, reason: str, *, now: Now) -> bool:
+    """Write history for a task that never was; False when it has come to be meanwhile."""
+    task, body, moment = tables.task, tables.body, now(0.0)
+    of_task = {"queue": "default", "work": "", "priority": 0, "attempt": 0, "run_at": moment}
+    # The row makes an insert with this id wait for this transaction, and then look in history.
+    entered = conn.execute(
+        upserting(conn, task)
+        .values(**of_task, id=task_id, state=Stored.PARKED.value, losses=0, version=1)
+        .on_conflict_do_nothing()
+        .returning(task.c.id)
+    )
+    if entered.first() is None:
+        return False
+    conn.execute(
+        upserting(conn, body)
+        .values(id=task_id, version=1, params="{}", options="{}", created_at=moment, due_at=moment)
+        .on_conflict_do_nothing(index_elements=[body.c.id])
+    )
+    conn.execute(delete(task).where(task.c.id == task_id, task.c.state == Stored.PARKED.value))
+    _keep(conn, tables, {**of_task, "id": task_id, "finished_at": moment, "reason": reason})
+    return True
+
+
+def _keep(conn: Connection, tables: Tables, values: dict[str, Any]) -> None:
+    """Into history as cancelled; nothing may keep a task from ending, not even an older row."""
+    statement = insert(tables.done).prefix_with("or replace", dialect="sqlite")
+    conn.execute(statement.values(**values, state=Stored.CANCELLED.value))
+
+
 def _ask_to_stop(conn: Connection, tables: Tables, task_id: str, reason: str) -> None:
     task = tables.task
     # No token: the caller asks whichever attempt has it, and the row is locked.
@@ -95,19 +139,9 @@ def _ask_to_stop(conn: Connection, tables: Tables, task_id: str, reason: str) ->
 def _remove(conn: Connection, tables: Tables, row: Row[Any], reason: str) -> None:
     task = tables.task
     conn.execute(delete(task).where(task.c.id == row.id, task.c.state != Stored.WORKING.value))
-    conn.execute(
-        insert(tables.done).values(
-            id=row.id,
-            state=Stored.CANCELLED.value,
-            queue=row.queue,
-            work=row.work,
-            priority=row.priority,
-            attempt=row.attempt,
-            run_at=row.run_at,
-            finished_at=row.now,
-            reason=reason,
-        )
-    )
+    names = ("id", "queue", "work", "priority", "attempt", "run_at")
+    of_task = {name: getattr(row, name) for name in names}
+    _keep(conn, tables, {**of_task, "finished_at": row.now, "reason": reason})
     conn.execute(
         insert(tables.tally).values(
             minute=row.now.replace(second=0, microsecond=0),

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Row,
     Select,
     Table,
+    TableValuedAlias,
     Text,
     cast,
     func,
@@ -96,10 +97,31 @@ def attempts(conn: Connection, tables: Tables, task_id: str) -> list[Attempt]:
     return result
 
 
+def bodies(conn: Connection, tables: Tables, task_ids: Sequence[str]) -> dict[str, str]:
+    """The params of each id that has a body, as JSON text."""
+    body, found = tables.body, dict[str, str]()
+    for chunk in _chunks(task_ids):
+        rows = conn.execute(select(body.c.id, body.c.params).where(body.c.id.in_(chunk)))
+        found.update((row.id, row.params) for row in rows)
+    return found
+
+
+def still_mine(conn: Connection, tables: Tables, node: int, task_ids: Sequence[str]) -> set[str]:
+    """Which of these are working under this node, whatever their batch."""
+    task, found = tables.task, set[str]()
+    for chunk in _chunks(task_ids):
+        query = select(task.c.id).where(task.c.id.in_(chunk), task.c.node == node)
+        found.update(conn.execute(query.where(task.c.state == Stored.WORKING.value)).scalars())
+    return found
+
+
 def find_key(conn: Connection, tables: Tables, unique: str) -> str | None:
-    """The unfinished task with this unique key."""
-    task = tables.task
+    """The unfinished task with this unique key, else the one this period key was taken for."""
+    task, period = tables.task, tables.unique
     found: str | None = conn.execute(select(task.c.id).where(task.c.unique_key == unique)).scalar()
+    if found is None:
+        query = select(task.c.id).join(period, period.c.task == task.c.id)
+        found = conn.execute(query.where(period.c.key == unique)).scalar()
     return found
 
 
@@ -174,10 +196,7 @@ def _count_waiting(conn: Connection, tables: Tables, state: Stored) -> int:
 def _count_working(conn: Connection, tables: Tables) -> int:
     """Counted through the leases, since no index leads to what works."""
     task, lease = tables.task, tables.lease
-    if conn.dialect.name == "postgresql":
-        each = func.unnest(lease.c.ids).table_valued("value", name="held").render_derived()
-    else:
-        each = func.json_each(lease.c.ids).table_valued("value", name="held")
+    each = members(conn, lease)
     query = (
         select(func.count())
         .select_from(lease)
@@ -187,6 +206,13 @@ def _count_working(conn: Connection, tables: Tables) -> int:
         .where(task.c.state == Stored.WORKING.value)
     )
     return conn.execute(query).scalar_one()
+
+
+def members(conn: Connection, lease: Table) -> TableValuedAlias:
+    """The ids of each lease as rows of one column, ``value``."""
+    if conn.dialect.name == "postgresql":
+        return func.unnest(lease.c.ids).table_valued("value", name="held").render_derived()
+    return func.json_each(lease.c.ids).table_valued("value", name="held")
 
 
 def _literal(value: int) -> ColumnElement[int]:

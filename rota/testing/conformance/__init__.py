@@ -42,6 +42,16 @@ _ROOMS = (
     "recurring",
     "signals",
     "racing",
+    "reporting",
+    "children",
+    "following",
+    "periods",
+    "tombstones",
+    "pulling",
+    "holding",
+    "feeding",
+    "interleaving",
+    "crossing",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{room}" for room in _ROOMS))
 

@@ -47,20 +47,31 @@ class ChangingContract(ContractBase):
         assert found is not None
         assert (found.state, found.cancel_reason) == (TaskState.WORKING, "stop")
 
-    @pytest.mark.parametrize(
-        "kind", [Ending.RETRY, Ending.AGAIN, Ending.RELEASE, Ending.PARK, Ending.CANCELLED]
-    )
-    def test_a_requested_cancel_turns_every_way_back_into_cancelled(
-        self, repository: Repository, node: NodeHandle, kind: Ending
+    def test_the_first_of_two_requests_stands(
+        self, repository: Repository, node: NodeHandle
     ) -> None:
-        task_id = self.put(repository, a_task(unique="k"))
+        task_id = self.put(repository, a_task())
         claimed = node.claim_only()
-        repository.cancel(task_id, "stop")
-        assert node.end(claimed, kind) is Stored.CANCELLED
-        assert self.state(repository, task_id) is TaskState.CANCELLED
-        assert repository.find_key("k") is None
-        assert node.claim() == []
-        assert node.claim_parked("demo") == []
+        assert repository.cancel(task_id, "first") is Stored.WORKING
+        assert repository.cancel(task_id, "second") is Stored.WORKING
+        assert [notice.reason for notice in repository.cancels(node.id)] == ["first"]
+        node.end(claimed, Ending.RETRY)
+        found = repository.get(task_id)
+        assert found is not None
+        assert found.reason == "first"
+
+    def test_a_requested_cancel_turns_every_way_back_into_cancelled(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        for kind in (Ending.RETRY, Ending.AGAIN, Ending.RELEASE, Ending.PARK, Ending.CANCELLED):
+            task_id = self.put(repository, a_task(unique="k"))
+            claimed = node.claim_only()
+            repository.cancel(task_id, "stop")
+            assert node.end(claimed, kind) is Stored.CANCELLED, kind
+            assert self.state(repository, task_id) is TaskState.CANCELLED
+            assert repository.find_key("k") is None
+            assert node.claim() == []
+            assert node.claim_parked("demo") == []
 
     def test_a_retry_that_met_a_cancel_keeps_the_cancels_reason(
         self, repository: Repository, node: NodeHandle
@@ -73,17 +84,15 @@ class ChangingContract(ContractBase):
         assert found is not None
         assert found.reason == "stop"
 
-    @pytest.mark.parametrize(
-        ("kind", "state"), [(Ending.DONE, Stored.DONE), (Ending.FAILED, Stored.FAILED)]
-    )
     def test_a_task_that_ended_before_it_heard_of_its_cancel_stays_as_it_ended(
-        self, repository: Repository, node: NodeHandle, kind: Ending, state: Stored
+        self, repository: Repository, node: NodeHandle
     ) -> None:
-        task_id = self.put(repository, a_task())
-        claimed = node.claim_only()
-        repository.cancel(task_id, "stop")
-        assert node.end(claimed, kind) is state
-        assert repository.states([task_id]) == {task_id: state}
+        for kind, state in ((Ending.DONE, Stored.DONE), (Ending.FAILED, Stored.FAILED)):
+            task_id = self.put(repository, a_task())
+            claimed = node.claim_only()
+            repository.cancel(task_id, "stop")
+            assert node.end(claimed, kind) is state
+            assert repository.states([task_id]) == {task_id: state}
 
     def test_dropping_a_lease_cancels_what_was_asked_to_stop(
         self, repository: Repository, node: NodeHandle
@@ -94,22 +103,15 @@ class ChangingContract(ContractBase):
         repository.drop_lease(node.id, claimed.batch)
         assert self.state(repository, task_id) is TaskState.CANCELLED
 
-    @pytest.mark.parametrize(
-        ("kind", "state"),
-        [
-            (Ending.DONE, Stored.DONE),
-            (Ending.FAILED, Stored.FAILED),
-            (Ending.CANCELLED, Stored.CANCELLED),
-        ],
-    )
     def test_cancelling_a_finished_task_answers_its_state_and_changes_nothing(
-        self, repository: Repository, node: NodeHandle, kind: Ending, state: Stored
+        self, repository: Repository, node: NodeHandle
     ) -> None:
-        task_id = self.put(repository, a_task())
-        node.end(node.claim_only(), kind, reason="first")
-        before = repository.get(task_id)
-        assert repository.cancel(task_id, "late") is state
-        assert repository.get(task_id) == before
+        for kind in (Ending.DONE, Ending.FAILED, Ending.CANCELLED):
+            task_id = self.put(repository, a_task())
+            node.end(node.claim_only(), kind, reason="first")
+            before = repository.get(task_id)
+            assert repository.cancel(task_id, "late") is Stored(int(kind))
+            assert repository.get(task_id) == before
 
     def test_cancelling_what_does_not_exist_answers_none(self, repository: Repository) -> None:
         assert repository.cancel(new_id(), "no") is None

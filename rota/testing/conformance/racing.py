@@ -23,6 +23,7 @@ from rota.testing.conformance.setting import (
 )
 
 T = TypeVar("T")
+U = TypeVar("U")
 PATIENCE = 50.0
 
 
@@ -36,6 +37,14 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return [future.result(PATIENCE) for future in [pool.submit(run, call) for call in calls]]
+
+
+def race(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+    """Make two calls of different kinds that start at the same moment."""
+    told: list[T] = []
+    answered: list[U] = []
+    together([lambda: told.append(first()), lambda: answered.append(second())])
+    return told[0], answered[0]
 
 
 class RacingContract(ContractBase):

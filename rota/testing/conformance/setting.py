@@ -65,6 +65,7 @@ class NodeHandle:
         self.lease = lease
         self.id = new_incarnation()
         self._batch = 0
+        self._running: dict[int, set[str]] = {}
         repository.join(Membership(id=self.id, name="node", host="localhost", pid=1, lease=lease))
 
     def reserve(self, count: int) -> int:
@@ -81,33 +82,43 @@ class NodeHandle:
         ahead: int = 0,
         look_ahead: float = 0.0,
         cursor: int | None = None,
+        **how: Any,
     ) -> list[Claimed]:
         """Claim from one lane."""
         want = Want(queue, priority, ready, ahead, cursor)
-        return self.claim_wants([want], look_ahead=look_ahead)
+        return self.claim_wants([want], look_ahead=look_ahead, **how)
 
-    def claim_wants(self, wants: Sequence[Want], *, look_ahead: float = 0.0) -> list[Claimed]:
+    def claim_wants(
+        self, wants: Sequence[Want], *, look_ahead: float = 0.0, **how: Any
+    ) -> list[Claimed]:
         """Claim from several lanes at once."""
         batch = self.reserve(sum(want.ready + want.ahead for want in wants))
-        return self.repository.claim(self.id, batch, wants, look_ahead)
+        return self._noted(self.repository.claim(self.id, batch, wants, look_ahead, **how))
 
     def claim_only(self, **how: Any) -> Claimed:
         """Claim what is expected to be the one task there."""
         (claimed,) = self.claim(**how)
         return claimed
 
-    def claim_parked(self, *works: str, limit: int = 100) -> list[Claimed]:
+    def claim_parked(self, *works: str, limit: int = 100, **how: Any) -> list[Claimed]:
         """Claim parked tasks of these works."""
-        return self.repository.claim_parked(self.id, self.reserve(limit), works, limit, 0.0)
+        batch = self.reserve(limit)
+        return self._noted(self.repository.claim_parked(self.id, batch, works, limit, 0.0, **how))
 
     def claim_one(self, task_id: str) -> Claimed:
         """Claim this very task."""
-        return self.repository.claim_one(self.id, self.reserve(1), task_id)
+        (claimed,) = self._noted([self.repository.claim_one(self.id, self.reserve(1), task_id)])
+        return claimed
 
     def finish(self, *finishes: Finish, repeated: bool = False) -> list[Stored | None]:
-        """Write outcomes; their batches are over with it."""
-        over = sorted({finish.batch for finish in finishes})
-        return self.repository.finish(self.id, finishes, over, repeated=repeated)
+        """Write outcomes; a batch is over when nothing it held is left without one."""
+        for finish in finishes:
+            self._running.get(finish.batch, set()).discard(finish.id)
+        over = sorted({finish.batch for finish in finishes if not self._running.get(finish.batch)})
+        answers = self.repository.finish(self.id, finishes, over, repeated=repeated)
+        for batch in over:
+            self._running.pop(batch, None)
+        return answers
 
     def end(self, claimed: Claimed, kind: Ending = Ending.DONE, **fields: Any) -> Stored | None:
         """Write one outcome."""
@@ -117,6 +128,11 @@ class NodeHandle:
     def beat(self) -> bool:
         """Extend the lease."""
         return self.repository.beat(self.id, self.lease)
+
+    def _noted(self, taken: list[Claimed]) -> list[Claimed]:
+        for claimed in taken:
+            self._running.setdefault(claimed.batch, set()).add(claimed.id)
+        return taken
 
 
 class ContractBase:

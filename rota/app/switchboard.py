@@ -1,0 +1,257 @@
+"""The wires between the parts of a running scheduler: who tells whom what has happened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rota.core.context import Token
+from rota.core.events import Died, Event, Finished, Started, TookBack
+from rota.core.ports import Signals
+from rota.core.request import ScheduleRequest
+from rota.core.run import Run, Stop
+from rota.core.task import CancelNotice, Ending, Lane, Rescued, Stored
+from rota.errors import SchedulerNotRunning
+from rota.middleware.finisher import Written
+from rota.scheduler.executor import Held
+
+if TYPE_CHECKING:
+    from rota.app.house import House
+
+log = logging.getLogger("rota")
+
+#: How often held tasks are looked over on the loop.
+LOOK_OVER = 0.25
+#: A commit that was seen to begin is told of again after so many seconds.
+NUDGES = (0.02, 0.25)
+
+
+class Switchboard:
+    """Every callback between rooms, in one place; each says from which thread it is called."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._signals: Signals | None = None
+        self.loop_seen = house.clock.monotonic()  #: when the loop last turned
+        self.loop_lag = 0.0
+
+    @property
+    def signals(self) -> Signals:
+        if self._signals is None:
+            raise SchedulerNotRunning("the scheduler is not running; start it first")
+        return self._signals
+
+    def open(self) -> None:
+        """Begin to hear other nodes; blocks on the database."""
+        if self._signals is None:
+            self._signals = self._house.repository.signals(self._house.life.id)
+
+    def close(self) -> None:
+        """Hear no more; safe if nothing was heard yet."""
+        if self._signals is not None:
+            self._signals.close()
+
+    def listen(self) -> float:
+        """One wait for other nodes, in the listener's thread."""
+        house = self._house
+        heard = self.signals.wait(house.settings.poll)
+        if heard is None:
+            return 0.0
+        if heard.everything:
+            if not house.sync.lanes.active:
+                house.sync.look()
+        elif heard.lanes:
+            house.sync.hint(heard.lanes)
+        if heard.lanes or heard.everything:
+            house.loop.call_soon_threadsafe(house.pulling.heard)
+        if heard.tasks or heard.everything:
+            house.loop.call_soon_threadsafe(house.waiters.look)
+            house.life.duty.wake()
+            house.loop.call_soon_threadsafe(house.firing.wake)
+        return 0.0
+
+    def tell(self, lanes: Sequence[Lane]) -> None:
+        """Something was put into these lanes: wake our claimer and the other nodes; any thread."""
+        self._house.sync.hint(lanes)
+        soon = [lane for lane in lanes if lane.due_in <= self._house.settings.poll]
+        if soon and self._signals is not None:
+            self._signals.announce(lanes=soon)
+        if soon and self._house.pulling.waiting:
+            self._house.loop.call_soon_threadsafe(self._house.pulling.heard)
+
+    def nudge(self, lanes: Sequence[Lane]) -> None:
+        """A transaction commits about now: tell, and again when it surely has; on the loop."""
+        self.tell(lanes)
+        for wait in NUDGES:
+            when = self._house.clock.monotonic() + wait
+            self._house.clock.call_at(self._house.loop, when, lambda: self.tell(lanes))
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queues served here, as far as they are named."""
+        return self._house.settings.queues or ["default"]
+
+    def lanes_of(self, requests: Sequence[ScheduleRequest]) -> list[Lane]:
+        """One lane for each (queue, priority), with the earliest time."""
+        lanes: dict[tuple[str, int], Lane] = {}
+        for request in requests:
+            due_in = request.delay
+            if request.at is not None:
+                due_in = max(0.0, (request.at - self._house.clock.now()).total_seconds())
+            lane = Lane(request.queue, request.priority, due_in)
+            known = lanes.get(lane[:2])
+            if known is None or lane.due_in < known.due_in:
+                lanes[lane[:2]] = lane
+        return list(lanes.values())
+
+    def changed(self, task_id: str, lanes: list[Lane]) -> None:
+        """A verb changed a task; on the loop."""
+        if lanes:
+            self.tell(lanes)
+        if self._signals is not None:
+            self._signals.announce(tasks=[task_id])
+
+    def recurring_changed(self, recurring_id: str) -> None:
+        """A definition is new or another: look when it fires, here and elsewhere."""
+        self._house.firing.wake()
+        if self._signals is not None:
+            self._signals.announce(tasks=[recurring_id])
+
+    def look_over(self) -> None:
+        """Hand back what waits too long for a slot; let the dispatcher look again; on the loop."""
+        house = self._house
+        if house.closing:
+            return
+        now = house.clock.monotonic()
+        self.loop_lag = max(0.0, now - self.loop_seen - LOOK_OVER)
+        self.loop_seen = now
+        if house.intake.give_back_late():
+            log.debug("handed back tasks that found no slot in time")
+        house.engine.dispatcher.wake()
+        house.clock.call_at(house.loop, now + LOOK_OVER, self.look_over)
+
+    def freed(self) -> None:
+        """A slot is free; on the loop."""
+        if self._house.intake.hungry():
+            self._house.sync.duty.wake()
+
+    def written(self, written: Sequence[Written]) -> None:
+        """Outcomes are in the database; in the finisher's thread."""
+        house = self._house
+        back = [
+            Lane(item.finish.queue, item.finish.priority, item.finish.delay)
+            for item in written
+            if item.state is Stored.SCHEDULED and item.finish.ending is not Ending.RELEASE
+        ]
+        back += [
+            Lane(item.finish.follow.queue, item.finish.follow.priority, item.finish.follow.delay)
+            for item in written
+            if item.finish.follow is not None and item.state is not None
+        ]
+        if back:
+            self.tell(back)
+        if house.settings.on_event is not None or house.waiters.ids:
+            house.loop.call_soon_threadsafe(self._ended, written)
+
+    def _ended(self, written: Sequence[Written]) -> None:
+        self._house.waiters.ended(
+            [(item.finish.id, item.state) for item in written if item.state is not None]
+        )
+        if self._house.settings.on_event is None:
+            return
+        for node, finish, state in written:
+            token = Token(node, finish.batch)
+            self.emit(Finished(finish.id, finish.attempt, token, finish.ending, state))
+
+    def started(self, run: Run) -> None:
+        """A run got its slot; on the loop."""
+        claimed = run.claimed
+        late = run.started - run.received - claimed.due_in
+        self.emit(Started(claimed.id, claimed.work, claimed.attempt, run.token, late))
+
+    def dying(self, node: int) -> None:
+        """In the heartbeat's thread, before the new incarnation can have claimed anything."""
+        self._house.holdings.clear()
+        self._house.loop.call_soon_threadsafe(self._died, node)
+
+    def _died(self, node: int) -> None:
+        """What ran under the dead incarnation does not count any more."""
+        house = self._house
+        for entry in house.engine.dispatcher.holding():
+            if isinstance(entry, Held) and entry.node == node:
+                house.engine.dispatcher.withdraw(entry)
+        for run in list(house.executor.runs.values()):
+            if run.token.node == node:
+                run.stop(Stop.LOST, "the lease was lost")
+        house.sync.forget()
+        self.emit(Died(node))
+
+    def watch(self) -> None:
+        """In the heartbeat's thread, each turn: hung connections, and runs changed from outside."""
+        house = self._house
+        house.repository.abort_overdue()
+        runs = {
+            run.id: run.claimed.batch
+            for run in list(house.executor.runs.values())
+            if not run.settled and run.stopped is None and not run.context.completed
+        }
+        if not runs or not house.life.may_start:
+            return
+        missing = runs.keys() - house.repository.still_mine(house.life.id, list(runs))
+        if missing:
+            states = house.repository.states(list(missing))
+            house.loop.call_soon_threadsafe(
+                self._changed_outside, [(item, runs[item], states.get(item)) for item in missing]
+            )
+
+    def _changed_outside(self, changed: Sequence[tuple[str, int, Stored | None]]) -> None:
+        """These rows are not ours any more, by nothing we wrote: their runs are stopped."""
+        for task_id, batch, state in changed:
+            run = self._house.executor.runs.get(task_id)
+            # A run that has ended meanwhile took its row away itself.
+            if run is not None and run.claimed.batch == batch and not run.context.completed:
+                found = "gone" if state is None else str(state.public)
+                run.stop(Stop.CHANGED, f"its row was changed from outside to {found}")
+
+    def cancels(self, notices: Sequence[CancelNotice]) -> None:
+        """Somebody asked these to stop; in the heartbeat's thread."""
+        self._house.loop.call_soon_threadsafe(self._cancel, notices)
+
+    def _cancel(self, notices: Sequence[CancelNotice]) -> None:
+        for notice in notices:
+            self.stop(notice.id, notice.reason, batch=notice.batch)
+
+    def stop(self, task_id: str, reason: str, *, batch: int | None = None) -> bool:
+        """Tell a run of this node to stop; on the loop."""
+        return self._house.executor.stop(task_id, Stop.CANCELLED, reason, batch=batch)
+
+    def rescued(self, lanes: Sequence[Lane]) -> None:
+        """Tasks of dead nodes are claimable again in these lanes; in the claimer's thread."""
+        if lanes and self._signals is not None:
+            self._signals.announce(lanes=lanes)
+
+    def took_back(self, rescued: Sequence[Rescued]) -> None:
+        """Which tasks those are; in the claimer's thread."""
+        house = self._house
+        if house.settings.on_event is not None:
+            event = TookBack(tuple(item.id for item in rescued))
+            house.loop.call_soon_threadsafe(self.emit, event)
+        lost = [(item.id, Stored.FAILED) for item in rescued if item.lost]
+        if lost:
+            house.loop.call_soon_threadsafe(house.waiters.ended, lost)
+
+    def expired(self, ids: Sequence[str]) -> None:
+        """These waited past their deadline; in the claimer's thread."""
+        self._house.loop.call_soon_threadsafe(
+            self._house.waiters.ended, [(task_id, Stored.CANCELLED) for task_id in ids]
+        )
+
+    def emit(self, event: Event) -> None:
+        """Tell the service's listener; its errors are its own; on the loop."""
+        listener = self._house.settings.on_event
+        if listener is not None:
+            try:
+                listener(event)
+            except Exception:
+                log.exception("the on_event listener raised")
