@@ -14,8 +14,11 @@ import rota
 def main() -> int:
     """Run ``pyright --verifytypes`` and keep what concerns the names in ``rota.__all__``."""
     done = subprocess.run(
-        [Path(sys.executable).with_name("pyright"), "--pythonpath", sys.executable]
-        + ["--verifytypes", "rota", "--ignoreexternal", "--outputjson"],
+        [
+            Path(sys.executable).with_name("pyright"),
+            *("--pythonpath", sys.executable),
+            *("--verifytypes", "rota", "--ignoreexternal", "--outputjson"),
+        ],
         capture_output=True,
         text=True,
         check=False,

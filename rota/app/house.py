@@ -119,7 +119,7 @@ class House:
             self.storage,
         ]
         self.chain = build_chain(settings.middleware, builtin, self.works)
-        self.send = compose_schedule(self.chain, end_of_chain)
+        self.send = compose_schedule(self.chain[:-1], self._put_in)
         self.requests = Requests(
             works=self.works,
             defaults=settings.defaults,
@@ -210,26 +210,30 @@ class House:
 
     async def store(self, request: ScheduleRequest) -> Inserted:
         """Send one request down the chain, and tell who waits for work."""
+        return await self.send(request)
+
+    async def _put_in(self, request: ScheduleRequest) -> Inserted:
+        """The clock end: a middleware may have changed the queue, so who waits is told here."""
         try:
-            answer = await self.send(request)
+            answer = await self.storage.on_schedule(request, end_of_chain)
         except asyncio.CancelledError:
             # It is stored all the same, soon: who waits for work is told now and again then.
             self.wires.nudge(self.wires.lanes_of([request]))
             raise
-        if answer.created and request.connection is None:
+        if _may_run(request, answer):
             self.wires.tell(self.wires.lanes_of([request]))
         return answer
 
     async def store_many(self, requests: Sequence[ScheduleRequest]) -> list[Inserted]:
         """Send all of them down the chain to one transaction; one rejection refuses all."""
         ready, answers = await store_through(self.chain[:-1], requests, self.storage.store_many)
-        created = [
+        entered = [
             request
             for request, answer in zip(ready, answers, strict=True)
-            if answer.created and request.connection is None
+            if _may_run(request, answer)
         ]
-        if created:
-            self.wires.tell(self.wires.lanes_of(created))
+        if entered:
+            self.wires.tell(self.wires.lanes_of(entered))
         return answers
 
     def handle(self, answer: Inserted) -> TaskHandle[Any]:
@@ -278,6 +282,12 @@ class House:
         if callable(own):
             return seconds(own(claimed.attempt), "backoff")
         return (decode_options(claimed.options).backoff or Backoff()).delay(claimed.attempt)
+
+
+def _may_run(request: ScheduleRequest, answer: Inserted) -> bool:
+    """Whether there is something new to claim: created, or replaced while it waited."""
+    replaced = request.on_conflict == "replace" and answer.state is Stored.SCHEDULED
+    return request.connection is None and (answer.created or replaced)
 
 
 async def _as_created(requests: list[ScheduleRequest]) -> list[Inserted]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
@@ -62,6 +63,7 @@ class TaskSpec(NamedTuple):
 
 _SHARED = ("queue", "priority", "max_attempts", "backoff", "timeout", "max_rescues", "store_result")
 _KNOWN = frozenset(TaskOptions.__annotations__)
+_DEFAULTS = frozenset(field.name for field in fields(WorkOptions)) - {"given", "_said"}
 
 
 class Requests:
@@ -76,9 +78,9 @@ class Requests:
         allow_unknown: bool,
     ) -> None:
         self._works = works
-        self._defaults = WorkOptions.checked(**defaults).said()
+        self._defaults = _checked_defaults(defaults, "defaults")
         self._queue_defaults = {
-            queue: WorkOptions.checked(**options).said()
+            queue: _checked_defaults(options, f"queue_defaults[{queue!r}]")
             for queue, options in queue_defaults.items()
         }
         self._allow_unknown = allow_unknown
@@ -183,6 +185,16 @@ class Requests:
         if own is None:
             return of_work
         return {**(of_work or {}), **check_mapping(own, "meta")}
+
+
+def _checked_defaults(options: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """What the scheduler's or a queue's defaults said; a name that is no option is refused."""
+    for name in sorted(options.keys() - _DEFAULTS):
+        raise InvalidArgument(
+            f"{name!r} in {field} is not an option; they are {', '.join(sorted(_DEFAULTS))}",
+            field=f"{field}.{name}",
+        )
+    return WorkOptions.checked(**options).said()
 
 
 def _when(options: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -244,7 +244,7 @@ class Scheduler(SchedulerVerbs):
         house = self._open()
         request = house.requests.make(work, params, options)
         handle = house.handle(await house.store(request))
-        if handle.created and request.connection is not None:
+        if request.connection is not None:
             self._wake_after_commit(house, [request])
         return handle
 

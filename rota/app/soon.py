@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from rota.core.request import ScheduleRequest
 from rota.core.task import Inserted
+from rota.errors import InvalidArgument
 
 log = logging.getLogger("rota")
 
@@ -33,6 +34,12 @@ class Soon:
 
     async def put(self, request: ScheduleRequest) -> None:
         """Take the request; waits only while the buffer is full."""
+        if request.connection is not None:
+            raise InvalidArgument(
+                "connection is given, but your transaction may have ended before this task is "
+                "stored; use schedule, which takes part in it",
+                field="connection",
+            )
         await self._room.acquire()
         task = asyncio.create_task(self._send(request))
         self._under_way.add(task)
@@ -49,7 +56,13 @@ class Soon:
         except Exception as error:  # noqa: BLE001 - nobody waits for it: it is reported
             self.failed += 1
             log.warning("task %s (%s) could not be stored: %s", request.id, request.work, error)
-            if self._on_error is not None:
-                self._on_error(request, error)
+            self._report(request, error)
         finally:
             self._room.release()
+
+    def _report(self, request: ScheduleRequest, error: Exception) -> None:
+        if self._on_error is not None:
+            try:
+                self._on_error(request, error)
+            except Exception:
+                log.exception("the on_error listener raised")

@@ -10,9 +10,9 @@ from rota.core.context import Token
 from rota.core.events import Died, Event, Finished, Started, TookBack
 from rota.core.ports import Signals
 from rota.core.request import ScheduleRequest
-from rota.core.run import Run, Stop
+from rota.core.run import ExternalStateChange, Run, Stop
 from rota.core.task import CancelNotice, Ending, Lane, Rescued, Stored
-from rota.errors import SchedulerNotRunning
+from rota.errors import SchedulerNotRunning, StorageError
 from rota.middleware.finisher import Written
 from rota.scheduler.executor import Held
 
@@ -82,15 +82,30 @@ class Switchboard:
 
     def nudge(self, lanes: Sequence[Lane]) -> None:
         """A transaction commits about now: tell, and again when it surely has; on the loop."""
-        self.tell(lanes)
+        self._tell_while_open(lanes)
         for wait in NUDGES:
             when = self._house.clock.monotonic() + wait
-            self._house.clock.call_at(self._house.loop, when, lambda: self.tell(lanes))
+            self._house.clock.call_at(self._house.loop, when, lambda: self._tell_while_open(lanes))
 
-    @property
-    def queues(self) -> Sequence[str]:
-        """The queues served here, as far as they are named."""
-        return self._house.settings.queues or ["default"]
+    def _tell_while_open(self, lanes: Sequence[Lane]) -> None:
+        """The caller's transaction may outlive this scheduler."""
+        if not self._house.closing:
+            self.tell(lanes)
+
+    async def look_everywhere(self) -> None:
+        """Something may be due that nobody was told of: look here, and tell the other nodes."""
+        house = self._house
+        house.sync.look()
+        house.pulling.heard()
+        try:
+            agenda = await house.offload.run(house.repository.agenda, None)
+        except (StorageError, RuntimeError) as error:
+            log.debug("could not see what to wake other nodes for: %s", error)
+            return
+        if not house.closing:
+            self.signals.announce(
+                lanes=[lane for lane in agenda if lane.due_in <= house.settings.poll]
+            )
 
     def lanes_of(self, requests: Sequence[ScheduleRequest]) -> list[Lane]:
         """One lane for each (queue, priority), with the earliest time."""
@@ -212,7 +227,11 @@ class Switchboard:
             # A run that has ended meanwhile took its row away itself.
             if run is not None and run.claimed.batch == batch and not run.context.completed:
                 found = "gone" if state is None else str(state.public)
-                run.stop(Stop.CHANGED, f"its row was changed from outside to {found}")
+                run.stop(
+                    Stop.CHANGED,
+                    f"its row was changed from outside to {found}",
+                    cause=ExternalStateChange(found),
+                )
 
     def cancels(self, notices: Sequence[CancelNotice]) -> None:
         """Somebody asked these to stop; in the heartbeat's thread."""
@@ -230,6 +249,8 @@ class Switchboard:
         """Tasks of dead nodes are claimable again in these lanes; in the claimer's thread."""
         if lanes and self._signals is not None:
             self._signals.announce(lanes=lanes)
+        if lanes and self._house.pulling.waiting:
+            self._house.loop.call_soon_threadsafe(self._house.pulling.heard)
 
     def took_back(self, rescued: Sequence[Rescued]) -> None:
         """Which tasks those are; in the claimer's thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,10 @@ from rota.app.house import House
 from rota.app.probing import take_health
 from rota.control.handle import TaskHandle
 from rota.control.health import Health
-from rota.control.pulling import Pulled
+from rota.control.pulled import Pulled
 from rota.core.clock import Seconds
 from rota.core.ids import check_id
-from rota.core.task import Attempt, Change, Lane, Task
+from rota.core.task import Attempt, Change, Task
 from rota.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class SchedulerVerbs:
     def wake(self) -> None:
         """Look for work now: for after a commit that nobody could tell rota of (psycopg's)."""
         house = self._open()
-        house.sync.look()
-        house.wires.signals.announce(lanes=[Lane(queue, 0, 0.0) for queue in house.wires.queues])
+        asyncio.run_coroutine_threadsafe(house.wires.look_everywhere(), house.loop)
 
     async def claim(
         self,
@@ -48,8 +48,14 @@ class SchedulerVerbs:
         Waits up to ``wait`` seconds for the first; tries at least once. Each is yours for
         ``lease`` seconds, which ``report`` extends; then anybody may take it back, and
         until somebody has, ``done`` still counts. Their works need not be registered here.
+        Whoever pulls takes back what other pullers let lapse, as every node that runs tasks
+        does: with neither alive, it waits for the next that starts. Raises
+        ``SchedulerNotRunning`` if the scheduler is shut down meanwhile.
         """
-        return await self._open().pulling.claim(queues, limit, wait=wait, lease=lease)
+        house = self._open()
+        return await house.pulling.claim(
+            queues, limit, wait=wait, lease=lease, closing=lambda: house.closing
+        )
 
     async def health(self) -> Health:
         """How this node is; asks the database once, for the backlog's age."""

@@ -6,15 +6,17 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from rota.control.handle import TaskHandle
+from rota.control.pulling import WithFollowUp
 from rota.core.codec import dump
 from rota.core.context import BlockingChild, Child, Facts
 from rota.core.duty import Offload
 from rota.core.ids import child_id
 from rota.core.names import check_key
+from rota.core.options import decode_options
 from rota.core.ports import Repository
 from rota.core.request import ScheduleRequest
 from rota.core.task import Ending, Fence, Finish
-from rota.errors import InvalidArgument
+from rota.errors import InvalidArgument, LeaseLost
 
 T = TypeVar("T")
 
@@ -33,6 +35,8 @@ class AttemptDesk:
         wait_for: Callable[[Coroutine[Any, Any, Any]], Any],
         transactional: Callable[[str], bool],
         run_in: Callable[[object, Callable[[object], Any]], Awaitable[Any]],
+        with_follow_up: WithFollowUp | None = None,
+        as_json: Callable[[str, Any], Any] = lambda _, result: result,
     ) -> None:
         self._repository = repository
         self._offload = offload
@@ -42,6 +46,8 @@ class AttemptDesk:
         self._wait_for = wait_for
         self._transactional = transactional
         self._run_in = run_in
+        self._with_follow_up = with_follow_up
+        self._as_json = as_json
 
     async def report(self, facts: Facts, n: int, data: Any) -> None:
         """Store the newest progress; an older one that comes late is passed over."""
@@ -72,19 +78,29 @@ class AttemptDesk:
                 "only such works have a lease of their own to complete in a transaction",
                 field="connection",
             )
+        options = decode_options(facts._claimed.options)  # noqa: SLF001 - the context is ours
         finish = Finish(
             facts.task_id,
             facts.token.batch,
             facts.attempt,
             Ending.DONE,
-            payload=None if result is None else dump(result, "result"),
+            payload=self._payload(facts.work, result) if options.store_result else None,
             queue=facts.queue,
         )
-        facts.completed = True
+        if self._with_follow_up is not None:
+            finish = await self._with_follow_up(facts.task_id, options, finish)
+        before, facts.completed = facts.completed, True
         node = facts.token.node
-        await self._run_in(
-            connection, lambda plain: self._repository.finish_in(plain, node, finish)
-        )
+        try:
+            await self._run_in(
+                connection, lambda plain: self._repository.finish_in(plain, node, finish)
+            )
+        except (InvalidArgument, LeaseLost):
+            facts.completed = before  # for certain nothing was written
+            raise
+
+    def _payload(self, work: str, result: Any) -> str | None:
+        return None if result is None else dump(self._as_json(work, result), "result")
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run it on the loop, block this worker's thread for it."""

@@ -5,112 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
+from rota.control.pulled import Lease, Pulled
 from rota.core.clock import Clock, Seconds, seconds
-from rota.core.codec import dump, load
+from rota.core.codec import dump
 from rota.core.duty import Offload
 from rota.core.ids import new_incarnation
 from rota.core.names import check_queue
-from rota.core.options import decode_options
+from rota.core.options import Options
 from rota.core.ports import Repository
 from rota.core.task import Claimed, Ending, Finish, Lane, Stored, Want
-from rota.errors import InvalidArgument, LeaseLost
+from rota.errors import InvalidArgument, LeaseLost, SchedulerNotRunning, StorageUnavailable
 
 log = logging.getLogger("rota.control")
 
 SAFETY_POLL = 1.0
-LEASE = 60.0
+#: Another puller was faster: what it left may be due sooner than the agenda said.
+AFTER_A_MISS = 0.2
+#: Who pulls takes back what others let lapse, so often: there may be no node that does.
+RESCUE = 5.0
+RESCUE_LEASES = 100
+_SHUT_DOWN = "the scheduler was shut down; claim with another one"
 
-
-class Pulled:
-    """A task taken by ``claim``: yours until its lease ends, which ``report`` extends.
-
-    End it with ``done``, ``fail`` or ``release``; each raises ``LeaseLost`` when somebody
-    has taken the task back, and then changes nothing.
-    """
-
-    __slots__ = ("_claimed", "_desk", "_lease", "_owner", "_reports")
-
-    def __init__(self, claimed: Claimed, *, owner: int, lease: float, desk: Pulling) -> None:
-        self._claimed = claimed
-        self._owner = owner
-        self._lease = lease
-        self._desk = desk
-        self._reports = 0
-
-    def __repr__(self) -> str:
-        return f"<Pulled {self.work} {self.id} attempt {self.attempt}>"
-
-    @property
-    def id(self) -> str:
-        """The task's id."""
-        return self._claimed.id
-
-    @property
-    def work(self) -> str:
-        """Its work id; it need not be registered here."""
-        return self._claimed.work
-
-    @property
-    def queue(self) -> str:
-        """The queue it was taken from."""
-        return self._claimed.queue
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt this is, counted from 1."""
-        return self._claimed.attempt
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The params, as JSON gives them."""
-        params: dict[str, Any] = load(self._claimed.params)
-        return params
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """The task's meta; empty if it has none."""
-        return load(self._claimed.meta) or {}
-
-    async def report(self, data: Any) -> None:
-        """Keep this as progress, and begin the lease anew."""
-        self._reports += 1
-        await self._desk.report(self._owner, self._claimed, self._reports, data, self._lease)
-
-    async def done(self, result: Any = None) -> None:
-        """The task is done."""
-        payload = None if result is None else dump(result, "result")
-        await self._end(Ending.DONE, payload=payload)
-
-    async def fail(self, reason: str, *, retry: bool = True, after: Seconds | None = None) -> None:
-        """This attempt failed: tried again while attempts are left, unless ``retry`` is false."""
-        options = decode_options(self._claimed.options)
-        left = options.max_attempts is None or self.attempt < options.max_attempts
-        if not (retry and left):
-            await self._end(Ending.FAILED, reason=reason)
-            return
-        wait = self._desk.backoff(self._claimed) if after is None else seconds(after, "after")
-        await self._end(Ending.RETRY, reason=reason, delay=wait)
-
-    async def release(self, after: Seconds = 0) -> None:
-        """Give it back without cost: the attempt does not count."""
-        await self._end(Ending.RELEASE, delay=seconds(after, "after"))
-
-    async def _end(self, ending: Ending, **fields: Any) -> None:
-        claimed = self._claimed
-        finish = Finish(
-            claimed.id,
-            claimed.batch,
-            claimed.attempt,
-            ending,
-            queue=claimed.queue,
-            priority=claimed.priority,
-            **fields,
-        )
-        await self._desk.end(self._owner, finish)
+#: Adds the task that is to follow to an outcome, by the task's id and options.
+WithFollowUp = Callable[[str, Options, Finish], Awaitable[Finish]]
 
 
 class Pulling:
@@ -125,6 +44,7 @@ class Pulling:
         tell: Callable[[Sequence[Lane]], object],
         ended: Callable[[Sequence[tuple[str, Stored]]], object],
         backoff: Callable[[Claimed], float],
+        with_follow_up: WithFollowUp | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._repository = repository
@@ -133,9 +53,11 @@ class Pulling:
         self._tell = tell
         self._ended = ended
         self.backoff = backoff
+        self._with_follow_up = with_follow_up
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._waiting: set[asyncio.Event] = set()
-        self._left: Counter[tuple[int, int]] = Counter()
+        self._giving_back: set[asyncio.Task[None]] = set()
+        self._rescue_at = clock.monotonic()
 
     @property
     def waiting(self) -> bool:
@@ -148,12 +70,18 @@ class Pulling:
             event.set()
 
     async def claim(
-        self, queues: Sequence[str] | None, limit: int, *, wait: Seconds, lease: Seconds
+        self,
+        queues: Sequence[str] | None,
+        limit: int,
+        *,
+        wait: Seconds,
+        lease: Seconds,
+        closing: Callable[[], bool] = lambda: False,
     ) -> list[Pulled]:
         """Up to ``limit`` due tasks of these queues; waits up to ``wait`` s for the first."""
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidArgument(f"limit is {limit!r}; it must be 1 or more", field="limit")
-        names = None if queues is None else [check_queue(queue) for queue in queues]
+        names = _checked(queues)
         span = seconds(lease, "lease")
         if span < 1:
             raise InvalidArgument(f"lease is {lease!r}; it must be 1 s or more", field="lease")
@@ -161,36 +89,51 @@ class Pulling:
         event = asyncio.Event()
         self._waiting.add(event)
         try:
-            while True:
+            while not closing():
                 event.clear()
+                await self._take_back()
                 owner = new_incarnation()
                 claimed, next_in = await self._safely(owner, names, limit, span)
                 left = until - self._clock.monotonic()
                 if claimed or left <= 0:
-                    self._left.update((owner, item.batch) for item in claimed)
-                    return [Pulled(item, owner=owner, lease=span, desk=self) for item in claimed]
+                    held = Lease(owner, span, claimed)
+                    return [Pulled(item, lease=held, desk=self) for item in claimed]
                 poll = SAFETY_POLL * self._rng.uniform(0.7, 1.0)
                 await self._sleep(event, min(left, poll, next_in))
+        except Exception as error:
+            if closing():  # its threads or connections went away under the statement
+                raise SchedulerNotRunning(_SHUT_DOWN) from error
+            raise
         finally:
             self._waiting.discard(event)
+        raise SchedulerNotRunning(_SHUT_DOWN)
 
-    async def report(self, owner: int, claimed: Claimed, n: int, data: Any, lease: float) -> None:
+    async def report(self, lease: Lease, claimed: Claimed, n: int, data: object) -> None:
         """Store progress and extend the lease."""
         text = dump(data, "data")
-        await self._offload.run(self._repository.report, owner, claimed.id, claimed.batch, n, text)
-        if not await self._offload.run(self._repository.extend, owner, claimed.batch, lease):
+        owner, batch = lease.owner, claimed.batch
+        await self._offload.run(self._repository.report, owner, claimed.id, batch, n, text)
+        if not await self._offload.run(self._repository.extend, owner, batch, lease.seconds):
             raise LeaseLost(claimed.id)
 
-    async def end(self, owner: int, finish: Finish) -> None:
+    async def end(self, lease: Lease, finish: Finish, options: Options, *, repeated: bool) -> None:
         """Write one outcome; ``LeaseLost`` if it was refused."""
-        token = (owner, finish.batch)
-        over = [finish.batch] if self._left[token] <= 1 else []
-        state = (await self._offload.run(self._repository.finish, owner, [finish], over))[0]
-        self._left[token] -= 1
-        if self._left[token] <= 0:
-            del self._left[token]
+        if self._with_follow_up is not None and finish.ending.terminal:
+            finish = await self._with_follow_up(finish.id, options, finish)
+        over = lease.end(finish.batch)
+        try:
+            states = await self._offload.run(
+                self._repository.finish, lease.owner, [finish], over, repeated=repeated
+            )
+        except BaseException:
+            lease.not_ended(finish.batch)
+            raise
+        state = states[0]
         if state is None:
             raise LeaseLost(finish.id)
+        if finish.follow is not None:
+            follow = finish.follow
+            self._tell([Lane(follow.queue, follow.priority, follow.delay)])
         if state is Stored.SCHEDULED:
             self._tell([Lane(finish.queue, finish.priority, finish.delay)])
         else:
@@ -204,7 +147,9 @@ class Pulling:
         try:
             return await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            attempt.add_done_callback(lambda done: self._give_back(owner, done))
+            task = asyncio.ensure_future(self._give_back(owner, attempt))
+            self._giving_back.add(task)
+            task.add_done_callback(self._giving_back.discard)
             raise
 
     def _try(
@@ -214,24 +159,62 @@ class Pulling:
         claimed: list[Claimed] = []
         next_in = float("inf")
         batch = 1
-        for lane in self._repository.agenda(queues):
+        agenda = self._repository.agenda(queues)
+        for lane in sorted(agenda, key=lambda lane: (-lane.priority, lane.due_in)):
             if lane.due_in > 0:
                 next_in = min(next_in, lane.due_in)
             elif len(claimed) < limit:
                 want = Want(lane.queue, lane.priority, limit - len(claimed))
-                claimed += self._repository.claim_until(owner, batch, [want], lease)
+                try:
+                    taken = self._repository.claim_until(owner, batch, [want], lease)
+                    claimed += self._in_time(owner, taken)
+                except StorageUnavailable as error:
+                    if not claimed:
+                        raise
+                    # What the lanes before gave would wait for its lease to end.
+                    log.warning("claimed less than there may be: %s", error)
+                    break
                 batch += limit + 1
+                next_in = min(next_in, AFTER_A_MISS)
         return claimed, next_in
 
-    def _give_back(self, owner: int, done: asyncio.Future[tuple[list[Claimed], float]]) -> None:
-        if done.cancelled() or done.exception() is not None:
+    def _in_time(self, owner: int, taken: list[Claimed]) -> list[Claimed]:
+        """Those whose ``expires`` has not passed; the others are cancelled for it."""
+        late = [item for item in taken if item.expires_in is not None and item.expires_in <= 0]
+        if not late:
+            return taken
+        finishes = [
+            Finish(item.id, item.batch, item.attempt, Ending.CANCELLED, reason="expired")
+            for item in sorted(late)
+        ]
+        in_time = [item for item in taken if item not in late]
+        over = {item.batch for item in late} - {item.batch for item in in_time}
+        self._repository.finish(owner, finishes, sorted(over))
+        return in_time
+
+    async def _take_back(self) -> None:
+        """Rescue what other pullers let lapse, now and then."""
+        if self._clock.monotonic() < self._rescue_at:
             return
-        batches = {item.batch for item in done.result()[0]}
-        for batch in batches:
-            task = asyncio.ensure_future(
-                self._offload.run(self._repository.drop_lease, owner, batch)
-            )
-            task.add_done_callback(_log_failure)
+        self._rescue_at = self._clock.monotonic() + RESCUE
+        rescued = await self._offload.run(self._repository.rescue, RESCUE_LEASES)
+        lanes = {Lane(item.queue, item.priority, 0.0) for item in rescued if not item.lost}
+        if lanes:
+            self._tell(list(lanes))
+        self._ended([(item.id, Stored.FAILED) for item in rescued if item.lost])
+
+    async def _give_back(
+        self, owner: int, attempt: asyncio.Future[tuple[list[Claimed], float]]
+    ) -> None:
+        try:
+            claimed, _ = await attempt
+            for batch in {item.batch for item in claimed}:
+                await self._offload.run(self._repository.drop_lease, owner, batch)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it; the lease ends by itself
+            log.warning("tasks of a cancelled claim wait for their lease to end: %s", error)
+            return
+        if claimed:
+            self._tell([Lane(item.queue, item.priority, 0.0) for item in claimed])
 
     async def _sleep(self, event: asyncio.Event, wait: float) -> None:
         alarm = self._clock.call_at(
@@ -243,6 +226,9 @@ class Pulling:
             alarm.cancel()
 
 
-def _log_failure(task: asyncio.Future[int]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("tasks of a cancelled claim wait for their lease to end: %s", error)
+def _checked(queues: Sequence[str] | None) -> list[str] | None:
+    if isinstance(queues, str):
+        raise InvalidArgument(
+            f"queues is the text {queues!r}; give a list of names, [{queues!r}]", field="queues"
+        )
+    return None if queues is None else [check_queue(queue) for queue in queues]

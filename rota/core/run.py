@@ -178,7 +178,7 @@ class Run:
             self._notes = {}
         return self._notes
 
-    def stop(self, why: Stop, reason: str) -> None:
+    def stop(self, why: Stop, reason: str, *, cause: ExternalStateChange | None = None) -> None:
         """Tell the run to stop: coroutines are cancelled, threads see ``ctx.cancelled``.
 
         Once its outcome is settled nothing is left to stop: a cancel would hit its writing.
@@ -189,7 +189,7 @@ class Run:
         self.stop_reason = reason
         request_stop(self.context, reason)
         if self.target is not None:
-            self.target.cancel()
+            self.target.cancel(cause)
 
 
 ExecuteNext = Callable[[Run], Awaitable[Outcome]]

@@ -243,19 +243,23 @@ async def _start(clock: Clock) -> _Worker:
             "under if __name__ == '__main__'"
         )
     ours, theirs = socket.socketpair()
-    try:
-        program = await Program.start(
-            [sys.executable, "-P", "-c", _BOOT, json.dumps(_setup(theirs.fileno())._asdict())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            shield_interrupt=True,
-        )
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
-    except BaseException:
-        ours.close()  # which also ends a process that was started
-        raise
-    finally:
-        theirs.close()
+    with theirs:
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        try:
+            # Last, so that a cancel does not find a process nobody waits for.
+            program = await Program.start(
+                [sys.executable, "-P", "-c", _BOOT, json.dumps(_setup(theirs.fileno())._asdict())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                shield_interrupt=True,
+            )
+        except BaseException:
+            writer.close()
+            raise
     return _Worker(program, reader, writer, clock)
 
 

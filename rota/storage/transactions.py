@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
 import inspect
+import logging
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from rota.core.caller import run_where_called
+from rota.core.caller import calling_thread
 from rota.errors import InvalidArgument
 
+log = logging.getLogger("rota.storage")
+
 T = TypeVar("T")
+
+#: Where a session or connection keeps who is to be told of its commit.
+_KEPT = "rota_after_commit"
+_GIVE = (
+    "give a SQLAlchemy Connection, Session, AsyncConnection or AsyncSession, or a psycopg "
+    "Connection"
+)
 
 
 async def run_in(connection: object, fn: Callable[[object], T]) -> T:
     """Call ``fn`` with the plain, synchronous connection behind what the caller gave.
 
     A ``Session`` and an ``AsyncSession`` lend their connection; asynchronous ones are
-    entered by ``run_sync``; others are used in the thread that called.
+    entered by ``run_sync``. A synchronous one is used in the thread of the blocking verb,
+    and for a coroutine in a thread of its own, since it may wait for other transactions;
+    SQLite's, which may belong to one thread and waits for nobody once it may write, here.
     """
-    given = connection
-    kind = _kind(given)
+    kind = _kind(connection)
+    given: Any = connection
     if kind == "async session":
-        given = await given.connection()  # type: ignore[attr-defined]
+        given = await given.connection()
         kind = "async connection"
     if kind == "async connection":
-        result: T = await given.run_sync(fn)  # type: ignore[attr-defined]
+        result: T = await given.run_sync(fn)
         return result
-    if kind == "session":
-        return await run_where_called(lambda: fn(given.connection()))  # type: ignore[attr-defined]
-    return await run_where_called(lambda: fn(given))
+    caller = calling_thread()
+    if caller is not None:
+        return await caller.run(lambda: fn(_plain(given, kind)))
+    given = _unscoped(given)
+    if _is_sqlite(given, kind):
+        return fn(_plain(given, kind))
+    return await _run_apart(given, kind, fn)
 
 
 def after_commit(connection: object, callback: Callable[[], object]) -> bool:
@@ -36,57 +56,151 @@ def after_commit(connection: object, callback: Callable[[], object]) -> bool:
 
     Not called when it is rolled back, nor for a savepoint. SQLAlchemy has no event behind
     the COMMIT of a plain connection: there the callback comes as it begins, and must
-    look again a little later. psycopg's own connections have none at all.
+    look again a little later. psycopg's own connections have none at all. The callback's
+    errors are logged: the commit is the caller's.
     """
+    kind = _kind(connection)
+    if kind == "driver":
+        return False
+    caller = calling_thread()
+    if caller is None:
+        _listen(connection, kind, callback)
+    else:
+        caller.post(lambda: _listen(connection, kind, callback))
+    return True
+
+
+class _Told:
+    """Who is to be told of one transaction's commit.
+
+    SQLAlchemy's listeners cannot be removed while they are called, so they stay for the
+    life of their session or connection, and this is emptied instead.
+    """
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], object]] = []
+
+    def committed(self) -> None:
+        callbacks, self.callbacks = self.callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                log.debug("nobody could be told of a commit", exc_info=True)
+
+    def forget(self) -> None:
+        self.callbacks = []
+
+
+def _listen(connection: Any, kind: str, callback: Callable[[], object]) -> None:
+    if kind in {"connection", "async connection"}:
+        _told_of_connection(getattr(connection, "sync_connection", connection), callback)
+        return
+    session = _unscoped(connection)
+    session = getattr(session, "sync_session", session)
+    _told_of_session(session, callback)
+    if hasattr(session.bind, "in_transaction"):
+        # Bound to a connection, whose own transaction may be the outermost.
+        _told_of_connection(session.bind, callback)
+
+
+def _told_of_session(session: Any, callback: Callable[[], object]) -> None:
     from sqlalchemy import event
 
-    kind = _kind(connection)
-    if kind in {"session", "async session"}:
-        session: Any = getattr(connection, "sync_session", connection)
-        _after_session(event, session, callback)
+    told = session.info.get(_KEPT)
+    if told is None:
+        told = session.info[_KEPT] = _Told()
+
+        def committed(session: Any) -> None:
+            if not session.in_nested_transaction():
+                told.committed()
+
+        def ended(_: Any, transaction: Any) -> None:
+            if transaction.parent is None:
+                told.forget()
+
+        event.listen(session, "after_commit", committed)
+        event.listen(session, "after_transaction_end", ended)
+    told.callbacks.append(callback)
+
+
+def _told_of_connection(connection: Any, callback: Callable[[], object]) -> None:
+    from sqlalchemy import event
+
+    told = connection.get_execution_options().get(_KEPT)
+    if told is None:
+        told = _Told()
+        connection.execution_options(**{_KEPT: told})
+        event.listen(connection, "commit", lambda _: told.committed())
+        event.listen(connection, "rollback", lambda _: told.forget())
+    told.callbacks.append(callback)
+
+
+def _unscoped(given: Any) -> Any:
+    """The session of this thread (or asyncio task) behind a scoped one."""
+    registry = getattr(given, "registry", None)
+    return registry() if callable(registry) else given
+
+
+def _plain(given: Any, kind: str) -> object:
+    return given.connection() if kind == "session" else given
+
+
+def _is_sqlite(given: Any, kind: str) -> bool:
+    if kind == "driver":
+        return False
+    try:
+        engine = given.get_bind() if kind == "session" else given
+    except Exception:  # noqa: BLE001 - several databases: which one only the statement says
         return True
-    if kind in {"connection", "async connection"}:
-        plain: Any = getattr(connection, "sync_connection", connection)
-        _at_commit(event, plain, callback)
-        return True
-    return False
+    return bool(engine.dialect.name == "sqlite")
 
 
-def _after_session(event: Any, session: Any, callback: Callable[[], object]) -> None:
-    def committed(session: Any) -> None:
-        if session.in_nested_transaction():
-            return
-        forget()
-        callback()
+async def _run_apart(given: Any, kind: str, fn: Callable[[object], T]) -> T:
+    """Call it in a thread of its own: a statement that waits must hold up only its caller.
 
-    def ended(session: Any, previous: Any) -> None:
-        if not session.in_transaction() or previous.parent is None:
-            forget()
+    A caller that is cancelled gets its connection back once the statement has been ended.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    used: list[Any] = []
 
-    def forget() -> None:
-        if event.contains(session, "after_commit", committed):
-            event.remove(session, "after_commit", committed)
-            event.remove(session, "after_soft_rollback", ended)
+    def call() -> None:
+        value: Any = None
+        problem: BaseException | None = None
+        try:
+            used.append(_plain(given, kind))
+            value = fn(used[0])
+        except BaseException as error:  # noqa: BLE001 - carried to the waiter
+            problem = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(_settle, future, value, problem)
 
-    event.listen(session, "after_commit", committed)
-    event.listen(session, "after_soft_rollback", ended)
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(call,), name="rota-guest", daemon=True).start()
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        threading.Thread(target=_interrupt, args=(used,), name="rota-guest", daemon=True).start()
+        await asyncio.wait([future])
+        future.exception()
+        raise
 
 
-def _at_commit(event: Any, connection: Any, callback: Callable[[], object]) -> None:
-    def committing(_: Any) -> None:
-        forget()
-        callback()
+def _settle(future: asyncio.Future[Any], value: Any, problem: BaseException | None) -> None:
+    if problem is None:
+        future.set_result(value)
+    else:
+        future.set_exception(problem)
 
-    def rolled_back(_: Any) -> None:
-        forget()
 
-    def forget() -> None:
-        if event.contains(connection, "commit", committing):
-            event.remove(connection, "commit", committing)
-            event.remove(connection, "rollback", rolled_back)
-
-    event.listen(connection, "commit", committing)
-    event.listen(connection, "rollback", rolled_back)
+def _interrupt(used: list[Any]) -> None:
+    """End the statement under way, as far as its driver can; it may have ended already."""
+    with contextlib.suppress(Exception):
+        driver = used[0]
+        if not hasattr(driver, "cancel"):
+            driver = driver.connection.driver_connection
+        driver.cancel()
 
 
 def _kind(connection: object) -> str:
@@ -99,16 +213,17 @@ def _kind(connection: object) -> str:
         return "async connection"
     if names & {"Session", "scoped_session"}:
         return "session"
-    if "Connection" in names and not module.startswith(("sqlite3", "psycopg2")):
-        if inspect.iscoroutinefunction(getattr(connection, "commit", None)):
-            raise InvalidArgument(
-                f"connection is psycopg's {type(connection).__name__}; give its synchronous "
-                "Connection, or SQLAlchemy's AsyncConnection",
-                field="connection",
-            )
-        return "connection" if module.startswith("sqlalchemy") else "driver"
+    if inspect.iscoroutinefunction(getattr(connection, "commit", None)):
+        raise InvalidArgument(
+            f"connection is {module.partition('.')[0]}'s {type(connection).__name__}; rota joins "
+            "asynchronous transactions through SQLAlchemy only: give its AsyncConnection or "
+            "AsyncSession, or psycopg's synchronous Connection",
+            field="connection",
+        )
+    if "Connection" in names and module.startswith("sqlalchemy"):
+        return "connection"
+    if "Connection" in names and "BaseConnection" in names and hasattr(connection, "pgconn"):
+        return "driver"
     raise InvalidArgument(
-        f"connection is a {module}.{type(connection).__qualname__}; give a SQLAlchemy "
-        "Connection, Session, AsyncConnection or AsyncSession, or a psycopg Connection",
-        field="connection",
+        f"connection is a {module}.{type(connection).__qualname__}; {_GIVE}", field="connection"
     )

@@ -82,10 +82,14 @@ class WatchedRepository(MemoryRepository):
         self.gate = threading.Event()
         self.gate.set()
 
-    def insert(self, tasks: Sequence[NewTask], *, repeated: bool = False) -> list[Inserted]:
+    def insert(
+        self, tasks: Sequence[NewTask], *, repeated: bool = False, together: bool = False
+    ) -> list[Inserted]:
         self.inserts.append((list(tasks), repeated))
         return self._troubled(
-            lambda: super(WatchedRepository, self).insert(tasks, repeated=repeated)
+            lambda: super(WatchedRepository, self).insert(
+                tasks, repeated=repeated, together=together
+            )
         )
 
     def finish(

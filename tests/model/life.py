@@ -30,6 +30,15 @@ class Holder(NamedTuple):
     batch: int
 
 
+class Departures(NamedTuple):
+    """What a repository is known to do otherwise; each is a flaw of its own to be mended."""
+
+    #: Of an insert whose id is in history and whose key is taken, the key is answered.
+    key_before_history: bool = False
+    #: A task that rescue ends keeps the token in history, instead of an attempt ``lost``.
+    rescue_ends_under_token: bool = False
+
+
 class Past(NamedTuple):
     """One attempt that ended, as the history tells it."""
 
@@ -97,7 +106,8 @@ class Lease:
 class Model:
     """All tasks, nodes and leases; each verb answers, or raises, what a repository must."""
 
-    def __init__(self) -> None:
+    def __init__(self, departures: Departures) -> None:
+        self._departures = departures
         self.now = 0.0
         self.lives: dict[str, Life] = {}
         self.nodes: dict[int, float] = {}
@@ -117,9 +127,11 @@ class Model:
         if fence is not None and self.lives[fence.task].token != (fence.node, fence.batch):
             raise LeaseLost(fence.task)
         met = self.lives.get(new.id)
-        by_key = met is None
-        if met is None and new.unique is not None:
-            met = self.holding(new.unique)
+        by_key = False
+        holder = None if new.unique is None else self.holding(new.unique)
+        in_history = met is not None and met.final
+        if met is None or (in_history and holder and self._departures.key_before_history):
+            met, by_key = holder, True
         if met is not None:
             if new.on_conflict == "replace" and met.waiting:
                 met.run_at, met.expires_at = self._times(new)
@@ -297,19 +309,22 @@ class Model:
         life.wait()
 
     def _lose(self, life: Life, *, alone: bool) -> None:
-        life.past.append(Past(life.attempt, "lost", life.token))
         if alone or life.losses == 0:
             life.losses += 1
-        life.token = None
         most = decode_options(life.new.options).max_rescues
-        if life.cancel_reason is None and most is not None and life.losses - 1 >= most:
+        given_up = most is not None and life.losses - 1 >= most
+        ends = given_up or life.cancel_reason is not None
+        if not (ends and self._departures.rescue_ends_under_token):
+            life.past.append(Past(life.attempt, "lost", life.token))
+            life.token = None
+        if given_up and life.cancel_reason is None:
             life.end(Stored.FAILED, "lost")
         else:
             life.give_back(self.now)
 
     @staticmethod
     def _written_before(life: Life, token: Holder, ending: Ending) -> Stored | None:
-        if life.final and life.last == token:
+        if life.final and life.last == token and life.reason != "lost":
             return life.state
         told = any(past[1:] == (ending.name.lower(), token) for past in life.past)
         return Stored.SCHEDULED if told else None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+
 from tests.model.machine import LifeMachine
 from tests.model.worlds import *  # noqa: F403 - fixtures are found by name
 from tests.model.worlds import MakeWorld, World, memory_worlds
@@ -19,10 +22,16 @@ def live(world: MakeWorld, *, width: int, examples: int, steps: int, quick: bool
         stateful_step_count=steps,
         deadline=None,
         derandomize=quick,
+        phases=[Phase.generate],
         database=None,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(lambda: LifeMachine(world(), width=width), settings=chosen)
+
+    def machine() -> LifeMachine:
+        return LifeMachine(world(), width=width)
+
+    run_state_machine_as_test(cast("type[LifeMachine]", machine), settings=chosen)
 
 
 @WIDTHS
@@ -32,13 +41,13 @@ def test_lives_in_memory(width: int) -> None:
 
 @WIDTHS
 def test_lives_on_sqlite(sqlite_world: World, width: int) -> None:
-    live(lambda: sqlite_world, width=width, examples=30, steps=40)
+    live(lambda: sqlite_world, width=width, examples=30, steps=30)
 
 
 @pytest.mark.postgres
 @WIDTHS
 def test_lives_on_postgres(postgres_world: World, width: int) -> None:
-    live(lambda: postgres_world, width=width, examples=20, steps=40)
+    live(lambda: postgres_world, width=width, examples=20, steps=30)
 
 
 @pytest.mark.slow

@@ -12,14 +12,18 @@ from rota.core.ports import Repository
 from rota.storage.memory import MemoryRepository
 from rota.storage.sqlite import SQLiteRepository
 from rota.testing.clock import FakeClock
+from tests.model.life import Departures
+
+AS_MODELLED = Departures()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class World:
-    """Two nodes' handles on one database."""
+    """Two nodes' handles on one database, and where it is known to depart from the model."""
 
     clock: FakeClock
     handles: tuple[Repository, Repository]
+    departures: Departures = AS_MODELLED
 
 
 MakeWorld = Callable[[], World]
@@ -31,7 +35,7 @@ def memory_worlds(kind: type[MemoryRepository] = MemoryRepository) -> MakeWorld:
     def make() -> World:
         clock = FakeClock()
         repository = kind(clock=clock)
-        return World(clock, (repository, repository))
+        return World(clock=clock, handles=(repository, repository))
 
     return make
 
@@ -44,7 +48,8 @@ def sqlite_world(tmp_path: Path) -> Iterator[World]:
     )
     for one in (first, second):
         one.open()
-    yield World(clock, (first, second))
+    departures = Departures(key_before_history=True)
+    yield World(clock=clock, handles=(first, second), departures=departures)
     for one in (first, second):
         one.close()
 
@@ -52,4 +57,8 @@ def sqlite_world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def postgres_world(open_postgres: Callable[..., Repository]) -> World:
     clock = FakeClock()
-    return World(clock, (open_postgres(clock), open_postgres(clock)))
+    return World(
+        clock=clock,
+        handles=(open_postgres(clock), open_postgres(clock)),
+        departures=Departures(rescue_ends_under_token=True),
+    )

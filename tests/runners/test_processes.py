@@ -207,7 +207,7 @@ async def test_who_comes_to_an_end_within_the_grace_is_heard(
     assert pid not in children()
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 5, 6, 8])
 async def test_a_cancel_while_the_process_starts_leaves_nothing(
     runner: ProcessRunner, turns: int
 ) -> None:

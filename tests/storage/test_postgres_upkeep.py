@@ -158,7 +158,7 @@ def test_finished_counts_are_folded_and_add_up(
 
 
 class TestProofOfDeath:
-    """A node whose session lock is gone has two seconds left."""
+    """A node whose session lock is gone has a last, short lease."""
 
     @pytest.fixture
     def witness(self, repository: PostgresRepository) -> NodeHandle:
@@ -168,6 +168,19 @@ class TestProofOfDeath:
     def left(repository: PostgresRepository, node: int) -> float:
         (found,) = [view for view in repository.nodes() if view.id == node]
         return found.lease_left
+
+    def end(self, victim: NodeHandle, witness: NodeHandle, others: int = 0) -> None:
+        """Close its connections, and wait until the server has noticed."""
+        victim.repository.close()
+        with witness.repository._connections.session() as session:
+            for _ in range(100_000):
+                held = session.rows(
+                    "select 1 from pg_locks where locktype = 'advisory' and objid::bigint = %(low)s",
+                    low=victim.id & 2147483647,
+                )
+                if len(held) <= others:
+                    return
+        raise AssertionError("the server still shows the lock of a closed connection")
 
     def settle(self, clock: FakeClock, *nodes: NodeHandle) -> None:
         """Let the server be older than a lease, with all nodes alive."""
@@ -182,7 +195,7 @@ class TestProofOfDeath:
         self.settle(clock, victim, witness)
         assert witness.repository.bury(witness.id, trusted=True) == []
         assert self.left(witness.repository, victim.id) > 20
-        victim.repository.close()
+        self.end(victim, witness)
         assert witness.repository.bury(witness.id, trusted=True) == []
         assert self.left(witness.repository, victim.id) <= 2
         clock.advance(3)
@@ -195,7 +208,7 @@ class TestProofOfDeath:
         victim = NodeHandle(open_postgres(clock))
         self.settle(clock, victim, witness)
         witness.repository.bury(witness.id, trusted=True)
-        victim.repository.close()
+        self.end(victim, witness)
         witness.repository.bury(witness.id, trusted=True)
         victim.repository.open()
         assert victim.beat()
@@ -225,7 +238,7 @@ class TestProofOfDeath:
         other.upgrade()
         other.join(Membership(victim.id, "n", "h", 1, 30.0))
         self.settle(clock, victim, witness)
-        victim.repository.close()
+        self.end(victim, witness, others=1)
         assert witness.repository.bury(witness.id, trusted=True) == []
         assert self.left(witness.repository, victim.id) <= 2
         other.close()
@@ -235,8 +248,8 @@ class TestProofOfDeath:
     ) -> None:
         victim = NodeHandle(open_postgres(clock))
         self.settle(clock, victim)
-        victim.repository.close()
         late = NodeHandle(open_postgres(clock))
+        self.end(victim, late)
         assert late.repository.bury(late.id, trusted=True) == []
         assert self.left(late.repository, victim.id) <= 2
 

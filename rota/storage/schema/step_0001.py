@@ -44,7 +44,7 @@ create table {s}rota_body (
   recurring text collate "C",
   fire_at timestamptz
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
-create index rota_body_parent on {s}rota_body (parent) where parent is not null;
+create index rota_body_parent on {s}rota_body (parent, id) where parent is not null;
 create index rota_body_recurring on {s}rota_body (recurring, fire_at) where recurring is not null;
 
 create table {s}rota_lease (

@@ -49,7 +49,8 @@ def insert_joined(
 
     Raises ``LeaseLost`` for a fence that does not hold, before anything is written.
     """
-    for fence in {task.fence for task in tasks if task.fence is not None}:
+    fences = {task.fence for task in tasks if task.fence is not None}
+    for fence in sorted(fences, key=lambda fence: fence.task):
         _hold(conn, tables, fence)
     moment = _moment(conn, now)
     return [_insert_one(conn, tables, task, moment, now) for task in tasks]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import pytest
+
 from rota.core.ids import new_id
 from rota.core.ports import Repository
 from rota.core.task import Ending, Inserted, Stored, TaskState
+from rota.errors import DuplicateTask
 from rota.testing.conformance.setting import ContractBase, NodeHandle, a_task, some_tasks
 
 
@@ -27,6 +30,32 @@ class ConflictContract(ContractBase):
         answers = repository.insert([first, clash, last])
         assert [answer.created for answer in answers] == [True, False, True]
         assert set(repository.states([first.id, clash.id, last.id])) == {first.id, last.id}
+
+    @pytest.mark.parametrize("clash", ["key", "id", "key in the call"])
+    def test_together_a_conflict_keeps_all_of_them_out(
+        self, repository: Repository, clash: str
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k"))
+        first, last = a_task(), a_task(unique="free")
+        met = {
+            "key": a_task(unique="k"),
+            "id": a_task()._replace(id=holder, given_id=True),
+            "key in the call": a_task(unique="free"),
+        }[clash]
+        with pytest.raises(DuplicateTask) as caught:
+            repository.insert([first, last, met], together=True)
+        expected = last.id if clash == "key in the call" else holder
+        assert caught.value.task_id == expected
+        assert set(repository.states([first.id, last.id, met.id])) <= {holder}
+        free = repository.insert([a_task(unique="free"), a_task()], together=True)
+        assert [answer.created for answer in free] == [True, True]
+
+    def test_together_what_may_meet_another_does(self, repository: Repository) -> None:
+        holder = self.put(repository, a_task(unique="k"))
+        met = a_task(unique="k", on_conflict="return")
+        answers = repository.insert([a_task(), met], together=True)
+        assert [answer.created for answer in answers] == [True, False]
+        assert answers[1].id == holder
 
     def test_of_two_alike_in_one_call_the_first_is_created(self, repository: Repository) -> None:
         first, second = a_task(unique="k"), a_task(unique="k")
