@@ -175,7 +175,8 @@ class TestProofOfDeath:
         with witness.repository._connections.session() as session:
             for _ in range(100_000):
                 held = session.rows(
-                    "select 1 from pg_locks where locktype = 'advisory' and objid::bigint = %(low)s",
+                    "select 1 from pg_locks"
+                    " where locktype = 'advisory' and objid::bigint = %(low)s",
                     low=victim.id & 2147483647,
                 )
                 if len(held) <= others:
