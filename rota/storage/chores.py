@@ -14,7 +14,7 @@ from rota.storage.nodelife import NodeLife
 
 log = logging.getLogger("rota.sync")
 
-LOOK_FOR_DEAD = 0.7
+LOOK_FOR_DEAD = 0.6
 RESCUE_LEASES = 100
 EXPIRE = 2.5
 RECONCILE = 10.0
