@@ -16,6 +16,7 @@ import click
 import sqlalchemy
 
 from benchmarks.drain import drain
+from benchmarks.lazy import lazy
 from rota.core.clock import SystemClock
 
 BENCHMARKS = {
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "drain_threads": lambda url, tasks, options: drain(
         url, tasks=tasks, work="bench.plain", **options
     ),
+    "lazy": lambda url, tasks, options: lazy(url, tasks=tasks, **options),
 }
 
 

@@ -194,6 +194,7 @@ class House:
             tell=self.wires.tell,
             ended=self.waiters.ended,
             backoff=self._backoff,
+            with_follow_up=self.storage.with_follow_up,
         )
         self.soon = Soon(store=self.store, on_error=self.settings.on_error)
 
@@ -257,6 +258,8 @@ class House:
             wait_for=caller.call,
             transactional=lambda work_id: work_id in self._alone(),
             run_in=run_in,
+            with_follow_up=self.storage.with_follow_up,
+            as_json=self._as_json,
         )
 
     async def _spawn(self, request: ScheduleRequest) -> TaskHandle[Any]:
@@ -274,6 +277,11 @@ class House:
             for name in self.works.ids()
             if any(work.options.transactional for work in self.works.lookup(name))
         ]
+
+    def _as_json(self, work_id: str, result: Any) -> Any:
+        """A result as it is stored, by what the work's function is annotated with."""
+        work = self.works.find(work_id)
+        return result if work is None else work.signature.result.to_json(result, "result")
 
     def _backoff(self, claimed: Claimed) -> float:
         """Seconds until the next attempt of a pulled task."""

@@ -242,8 +242,17 @@ class Switchboard:
             self.stop(notice.id, notice.reason, batch=notice.batch)
 
     def stop(self, task_id: str, reason: str, *, batch: int | None = None) -> bool:
-        """Tell a run of this node to stop; on the loop."""
-        return self._house.executor.stop(task_id, Stop.CANCELLED, reason, batch=batch)
+        """Tell a run of this node to stop, or hand back what has not started; on the loop."""
+        house = self._house
+        if house.executor.stop(task_id, Stop.CANCELLED, reason, batch=batch):
+            return True
+        for entry in house.engine.dispatcher.holding():
+            if not isinstance(entry, Held) or entry.claimed.id != task_id:
+                continue
+            if batch in {None, entry.claimed.batch} and house.engine.dispatcher.withdraw(entry):
+                house.intake.give_back(entry)
+                return True
+        return False
 
     def rescued(self, lanes: Sequence[Lane]) -> None:
         """Tasks of dead nodes are claimable again in these lanes; in the claimer's thread."""

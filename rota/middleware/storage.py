@@ -12,7 +12,7 @@ from rota.core.codec import SIZE_LIMIT, dump, load
 from rota.core.duty import Offload
 from rota.core.failure import describe, noted, reason, to_json
 from rota.core.ids import new_id
-from rota.core.options import decode_options
+from rota.core.options import Options, decode_options
 from rota.core.outcome import Again, Cancel, Done, Fail, Ignore, Outcome, Release, Retry
 from rota.core.ports import Repository
 from rota.core.request import ScheduleNext, ScheduleRequest
@@ -122,7 +122,7 @@ class StorageMiddleware(Middleware):
         try:
             finish = self.ending(run, outcome)
             if run.options.on_done is not None or run.options.on_failed is not None:
-                finish = await self._with_follow_up(run, finish)
+                finish = await self.with_follow_up(run.id, run.options, finish)
         except Exception as error:  # noqa: BLE001 - an outcome with impossible fields
             finish = self.ending(run, _failed(error))
         # Completed in the work's own transaction: this counts only if that was rolled back,
@@ -130,11 +130,11 @@ class StorageMiddleware(Middleware):
         self._finisher.put(run.token.node, finish, repeated=run.context.completed)
         return outcome
 
-    async def _with_follow_up(self, run: Run, finish: Finish) -> Finish:
+    async def with_follow_up(self, task_id: str, options: Options, finish: Finish) -> Finish:
         """The outcome with the task that is to be inserted along with it."""
         spec = {
-            Ending.DONE: run.options.on_done,
-            Ending.FAILED: run.options.on_failed,
+            Ending.DONE: options.on_done,
+            Ending.FAILED: options.on_failed,
         }.get(finish.ending)
         if spec is None or self._follow is None:
             return finish
@@ -146,12 +146,12 @@ class StorageMiddleware(Middleware):
             priority=spec.priority,
             delay=spec.delay,
             options=decode_options(spec.options),
-            parent=run.id,
+            parent=task_id,
         )
         try:
             return finish._replace(follow=self.row(await self._follow(request)))
         except Exception as error:  # noqa: BLE001 - the outcome counts whatever becomes of it
-            log.warning("the follow-up of task %s was not accepted: %s", run.id, error)
+            log.warning("the follow-up of task %s was not accepted: %s", task_id, error)
             return finish
 
     def ending(self, run: Run, outcome: Outcome) -> Finish:

@@ -100,9 +100,11 @@ async def calling(database: Database, name: str) -> AsyncIterator[Caller]:
             async with opened as given:
                 yield Caller(given)
     else:
-        with sync_engine(database, driver) as engine:
-            with engine.connect() if kind == "connection" else Session(engine) as given:
-                yield Caller(given)
+        with (
+            sync_engine(database, driver) as engine,
+            engine.connect() if kind == "connection" else Session(engine) as given,
+        ):
+            yield Caller(given)
 
 
 @contextmanager

@@ -177,6 +177,24 @@ async def test_a_follow_up_is_inserted_with_the_outcome(
     assert sorted(ran) == ["done", "failed"]
 
 
+async def test_a_pulled_task_is_followed_up_too(database: Database, works: WorkRegistry) -> None:
+    @works.register("note")
+    async def note(text: str) -> str:
+        return text
+
+    @works.register("pulled")
+    async def pulled() -> None: ...
+
+    async with database.scheduler(works, queues=["default"]) as scheduler:
+        handle = await scheduler.schedule(
+            pulled.bind(), queue="outside", on_done=note.bind("followed")
+        )
+        (claim,) = await scheduler.claim(["outside"], wait=10)
+        await claim.done()
+        (child,) = await handle.children()
+        assert await child.result(timeout=20) == "followed"
+
+
 async def test_outcomes_may_be_raised_or_returned(database: Database, works: WorkRegistry) -> None:
     @works.register("speak", max_attempts=2)
     async def speak(ctx: Context, word: str) -> object:

@@ -49,6 +49,7 @@ async def die(scheduler: Scheduler) -> None:
     for duty in parts.duties:
         await asyncio.to_thread(duty.join, 10)
     await parts.firing.stop()
+    await asyncio.to_thread(parts.offload.close)
     if parts.repository.durable:
         await asyncio.to_thread(parts.repository.close)
 

@@ -59,21 +59,23 @@ async def test_it_starts_after_the_commit_and_not_before(
     make: Callable[[str], Database], works: WorkRegistry, kind: str, name: str
 ) -> None:
     database = make(kind)
-    async with database.scheduler(works, poll=NO_POLL) as scheduler:
-        async with calling(database, name) as caller:
-            handle = await scheduler.schedule("note", {"n": 7}, connection=caller.given)
-            many = await scheduler.schedule_many(
-                [("note", {"n": n}) for n in (8, 9)], connection=caller.given
-            )
-            with pytest.raises(TaskNotFound):
-                await handle.info()
-            await scheduler.claim(["none"])  # a look at the database by this node's own threads
-            with pytest.raises(TaskNotFound):
-                await many[0].info()
-            await caller.commit()
-            if name == "raw":
-                scheduler.wake()
-            results = [await item.result(timeout=PATIENCE) for item in (handle, *many)]
+    async with (
+        database.scheduler(works, poll=NO_POLL) as scheduler,
+        calling(database, name) as caller,
+    ):
+        handle = await scheduler.schedule("note", {"n": 7}, connection=caller.given)
+        many = await scheduler.schedule_many(
+            [("note", {"n": n}) for n in (8, 9)], connection=caller.given
+        )
+        with pytest.raises(TaskNotFound):
+            await handle.info()
+        await scheduler.claim(["none"])  # a look at the database by this node's own threads
+        with pytest.raises(TaskNotFound):
+            await many[0].info()
+        await caller.commit()
+        if name == "raw":
+            scheduler.wake()
+        results = [await item.result(timeout=PATIENCE) for item in (handle, *many)]
 
     assert results == [7, 8, 9]
     assert handle.created

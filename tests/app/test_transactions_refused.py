@@ -74,10 +74,12 @@ async def test_psycopgs_asynchronous_connection_is_told_the_way(
     make: Callable[[str], Database], works: WorkRegistry
 ) -> None:
     database = make("postgres")
-    async with database.scheduler(works, queues=[]) as scheduler:
-        async with await psycopg.AsyncConnection.connect(str(database.target)) as given:
-            with pytest.raises(InvalidArgument, match="through SQLAlchemy only"):
-                await scheduler.schedule("note", {"n": 1}, connection=given)
+    async with (
+        database.scheduler(works, queues=[]) as scheduler,
+        await psycopg.AsyncConnection.connect(str(database.target)) as given,
+    ):
+        with pytest.raises(InvalidArgument, match="through SQLAlchemy only"):
+            await scheduler.schedule("note", {"n": 1}, connection=given)
 
 
 async def test_memory_has_no_transactions_to_join(works: WorkRegistry) -> None:
@@ -90,9 +92,12 @@ async def test_memory_has_no_transactions_to_join(works: WorkRegistry) -> None:
 
 async def test_soon_cannot_wait_for_a_transaction(durable: Database, works: WorkRegistry) -> None:
     async with durable.scheduler(works, queues=[]) as scheduler:
-        with sync_engine(durable, default_driver(durable)) as engine, Session(engine) as session:
-            with pytest.raises(InvalidArgument, match="use schedule"):
-                await scheduler.schedule_soon("note", {"n": 1}, connection=session)
+        with (
+            sync_engine(durable, default_driver(durable)) as engine,
+            Session(engine) as session,
+            pytest.raises(InvalidArgument, match="use schedule"),
+        ):
+            await scheduler.schedule_soon("note", {"n": 1}, connection=session)
 
 
 async def test_sqlite_tells_how_to_begin(
@@ -101,9 +106,8 @@ async def test_sqlite_tells_how_to_begin(
     database = make("sqlite")
     async with database.scheduler(works, queues=[]) as scheduler:
         engine = create_engine(str(database.target))
-        with Session(engine) as session:
-            with pytest.raises(InvalidArgument, match="BEGIN IMMEDIATE"):
-                await scheduler.schedule("note", {"n": 1}, connection=session)
+        with Session(engine) as session, pytest.raises(InvalidArgument, match="BEGIN IMMEDIATE"):
+            await scheduler.schedule("note", {"n": 1}, connection=session)
         engine.dispose()
         other = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
         with Session(other) as session, pytest.raises(InvalidArgument, match="are in"):
@@ -116,9 +120,11 @@ async def test_another_database_is_refused(
 ) -> None:
     database = make("postgres")
     async with database.scheduler(works, queues=[]) as scheduler:
-        with Session(create_engine("sqlite://")) as session:
-            with pytest.raises(InvalidArgument, match="sqlite, but the tasks are in postgresql"):
-                await scheduler.schedule("note", {"n": 1}, connection=session)
+        with (
+            Session(create_engine("sqlite://")) as session,
+            pytest.raises(InvalidArgument, match="sqlite, but the tasks are in postgresql"),
+        ):
+            await scheduler.schedule("note", {"n": 1}, connection=session)
 
 
 async def test_a_sqlite_session_that_was_overtaken_is_told_so(
@@ -139,8 +145,11 @@ async def test_a_sqlite_session_that_was_overtaken_is_told_so(
 
 async def test_connections_of_one_call_must_be_one(durable: Database, works: WorkRegistry) -> None:
     async with durable.scheduler(works, queues=[]) as scheduler:
-        with sync_engine(durable, default_driver(durable)) as engine, Session(engine) as session:
-            with pytest.raises(InvalidArgument, match="differs between the tasks"):
-                await scheduler.schedule_many(
-                    [TaskSpec("note", {"n": 1}, {"connection": session}), ("note", {"n": 2})]
-                )
+        with (
+            sync_engine(durable, default_driver(durable)) as engine,
+            Session(engine) as session,
+            pytest.raises(InvalidArgument, match="differs between the tasks"),
+        ):
+            await scheduler.schedule_many(
+                [TaskSpec("note", {"n": 1}, {"connection": session}), ("note", {"n": 2})]
+            )

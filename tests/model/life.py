@@ -37,6 +37,8 @@ class Departures(NamedTuple):
     key_before_history: bool = False
     #: A task that rescue ends keeps the token in history, instead of an attempt ``lost``.
     rescue_ends_under_token: bool = False
+    #: A task that ``drop_lease`` ends keeps no token in history, as if no attempt had run.
+    drop_ends_without_token: bool = False
 
 
 class Past(NamedTuple):
@@ -257,6 +259,8 @@ class Model:
         self.leases.pop(token, None)
         held = self._held(token)
         for life in held:
+            if life.cancel_reason is not None and self._departures.drop_ends_without_token:
+                life.token = None
             life.give_back(self.now)
         return len(held)
 

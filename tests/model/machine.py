@@ -147,7 +147,7 @@ class LifeMachine(Stage):
             token.batch,
             1,
             ending,
-            delay=delay * TICK,
+            delay=0.0 if ending is Ending.PARK else delay * TICK,
             params=params,
             keep_from=keep,
             reason="said",

@@ -48,7 +48,7 @@ def sqlite_world(tmp_path: Path) -> Iterator[World]:
     )
     for one in (first, second):
         one.open()
-    departures = Departures(key_before_history=True)
+    departures = Departures(key_before_history=True, drop_ends_without_token=True)
     yield World(clock=clock, handles=(first, second), departures=departures)
     for one in (first, second):
         one.close()

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -59,9 +60,9 @@ async def test_a_lost_run_cannot_overwrite_the_newer_attempt(
     async with database.scheduler(works) as first:
         handle = await first.schedule(race.bind())
         await started.acquire()
-        repository = database.repository()
-        repository.leave(first.node)
-        repository.rescue(100)
+        with closing(database.repository()) as repository:
+            repository.leave(first.node)
+            repository.rescue(100)
         await started.acquire()
         gates[0].set()
         while (await first.health()).refused == 0:
@@ -86,11 +87,11 @@ async def test_a_task_that_ends_its_nodes_is_given_up(
 
     async with database.scheduler(works) as scheduler:
         handle = await scheduler.schedule(poison.bind())
-        repository = database.repository()
-        for _ in range(3):
-            await started.acquire()
-            repository.leave((await handle.info()).node or 0)
-            repository.rescue(100)
+        with closing(database.repository()) as repository:
+            for _ in range(3):
+                await started.acquire()
+                repository.leave((await handle.info()).node or 0)
+                repository.rescue(100)
         with pytest.raises(TaskFailed, match="lost"):
             await handle.result(timeout=20)
         info = await handle.info()

@@ -10,7 +10,7 @@
   3   skip-if-outstanding reads stale data [r]   about recurring tasks: tests of ``overlap``
   4   ``block_for: 0`` claims nothing [r]        test_a_claim_that_does_not_wait_still_tries_once
       numeric durations are zero [R]             test_a_numeric_duration_is_never_silently_zero
-  5   a late error discards what was claimed     test_an_error_in_a_later_lane_keeps_what_was_claimed
+  5   a late error discards what was claimed     test_an_error_in_a_later_lane_keeps_what_was_taken
       [r]; a caller who leaves strands it [r]    test_a_claim_whose_caller_left_is_given_back
   6   no fencing token [r]                       test_the_same_worker_cannot_end_its_second_attempt
                                                  _with_its_first
@@ -152,12 +152,12 @@ async def test_what_is_no_duration_is_refused_by_name(
 
     async with Scheduler(works) as scheduler:
         with pytest.raises(InvalidArgument) as refused:
-            await scheduler.schedule("timed", **{option: given})  # type: ignore[arg-type]
+            await scheduler.schedule("timed", **{option: given})
     assert refused.value.field == option
 
 
 # 000.5 [r]: an error in a later round discarded what the rounds before had claimed.
-async def test_an_error_in_a_later_lane_keeps_what_was_claimed(works: WorkRegistry) -> None:
+async def test_an_error_in_a_later_lane_keeps_what_was_taken(works: WorkRegistry) -> None:
     repository = Faulty("claim_until")
     async with Scheduler(works, repository, queues=[]) as scheduler:
         first = await scheduler.schedule("pulled", allow_unknown=True, queue="a", priority=5)
@@ -180,10 +180,9 @@ async def test_a_claim_whose_caller_left_is_given_back(
         await asyncio.sleep(0)
         handle = await scheduler.schedule("pulled", allow_unknown=True)
         leaver.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            for one in await leaver:
-                await one.release()  # it was answered before the cancel came
-            raise asyncio.CancelledError
+        (answered,) = await asyncio.gather(leaver, return_exceptions=True)
+        for one in answered if isinstance(answered, list) else []:
+            await one.release()  # the answer was faster than the cancel
         (pulled,) = await scheduler.claim(wait=20)
         assert (pulled.id, pulled.attempt) == (handle.id, 1)
         await pulled.done()
@@ -346,12 +345,12 @@ async def test_a_misspelt_option_is_refused_by_name(works: WorkRegistry) -> None
     async def work() -> None: ...
 
     with pytest.raises(TypeError, match="max_attemps"):
-        works.register("other", max_attemps=3)  # type: ignore[call-overload]
+        works.register("other", max_attemps=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="lru_size"):
         Scheduler(works, lru_size=3)  # type: ignore[call-arg]
     for given in ({"defaults": {"max_attemps": 3}}, {"queue_defaults": {"q": {"max_attemps": 3}}}):
         with pytest.raises(InvalidArgument, match="max_attemps"):
-            await Scheduler(works, **given).start()  # type: ignore[arg-type]
+            await Scheduler(works, **given).start()
     async with Scheduler(works) as scheduler:
         with pytest.raises(TypeError, match="max_attemps"):
             await scheduler.schedule("work", max_attemps=3)  # type: ignore[call-overload]

@@ -22,6 +22,7 @@ from rota.storage.postgres.refusals import translated
 _PLANNER = {
     "jit": "off",
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",  # it reads a whole lane, and sorts it, for the first few rows
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
