@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Database:
     target: str | Repository
     clock: Clock
     options: dict[str, Any] = field(default_factory=dict)
+    opened: list[Repository] = field(default_factory=list)
 
     def scheduler(self, works: WorkRegistry, **options: Any) -> Scheduler:
         return Scheduler(
@@ -40,7 +41,13 @@ class Database:
             return self.target
         repository = open_repository(self.target, clock=self.clock, **self.options)
         repository.open()
+        self.opened.append(repository)
         return repository
+
+    def close(self) -> None:
+        """Close the handles the test has opened."""
+        for repository in self.opened:
+            repository.close()
 
 
 @pytest.fixture
@@ -72,14 +79,18 @@ def make_database(
 @pytest.fixture(params=BACKENDS)
 def database(
     request: pytest.FixtureRequest, make_database: Callable[[str, Clock], Database]
-) -> Database:
+) -> Iterator[Database]:
     """Each of the three, on the machine's clock."""
-    return make_database(request.param, SystemClock())
+    made = make_database(request.param, SystemClock())
+    yield made
+    made.close()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def durable(
     request: pytest.FixtureRequest, make_database: Callable[[str, Clock], Database]
-) -> Database:
+) -> Iterator[Database]:
     """The two that survive, on the machine's clock."""
-    return make_database(request.param, SystemClock())
+    made = make_database(request.param, SystemClock())
+    yield made
+    made.close()

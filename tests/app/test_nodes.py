@@ -50,6 +50,7 @@ async def die(scheduler: Scheduler) -> None:
         await asyncio.to_thread(duty.join, 10)
     await parts.firing.stop()
     await asyncio.to_thread(parts.offload.close)
+    await asyncio.to_thread(parts.wires.close)
     if parts.repository.durable:
         await asyncio.to_thread(parts.repository.close)
 

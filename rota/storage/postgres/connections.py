@@ -255,8 +255,10 @@ class Connections:
 
     def _drop(self, session: Session) -> None:
         with self._guard:
+            mine = session in self._sessions
             self._sessions.discard(session)
-        session.close()
+        if mine:  # else another thread is closing it at this moment
+            session.close()
 
     def _reap(self) -> None:
         with self._guard:
