@@ -30,6 +30,7 @@ check: $(READY) ## format, lint, types, import contracts, docs
 	$(BIN)/mypy
 	$(BIN)/python scripts/check_face.py
 	$(BIN)/python scripts/check_sizes.py
+	$(BIN)/pytest -q tests/docs/test_storage_page.py tests/docs/test_reference.py
 
 format: $(READY)
 	$(BIN)/ruff format .
