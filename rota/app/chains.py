@@ -60,13 +60,32 @@ class Routes:
         self._works = works
         self._execute = compose_execute(chain, call_work)
         self._known: dict[str, Route | None] = {}
+        self._alone: Sequence[str] | None = None
         self._version = -1
 
-    def find(self, work_id: str) -> Route | None:
-        """The route, or None if nobody here knows the work."""
+    def _look_for_new(self) -> None:
+        """Forget what was looked up before the registry's last change."""
         if self._version != self._works.version:
             self._version = self._works.version
             self._known = {}
+            self._alone = None
+
+    def alone(self) -> Sequence[str]:
+        """The transactional works, whose tasks get leases of their own; asked at each claim."""
+        self._look_for_new()
+        alone = self._alone
+        if alone is None:
+            # Kept in a local: the loop's thread asks, too, and may forget it meanwhile.
+            alone = self._alone = [
+                name
+                for name in self._works.ids()
+                if any(work.options.transactional for work in self._works.lookup(name))
+            ]
+        return alone
+
+    def find(self, work_id: str) -> Route | None:
+        """The route, or None if nobody here knows the work."""
+        self._look_for_new()
         try:
             return self._known[work_id]
         except KeyError:

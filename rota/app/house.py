@@ -162,7 +162,7 @@ class House:
             look_ahead=settings.look_ahead,
             poll=settings.poll,
             gate=lambda: not self.closing and not self.finisher.full,
-            alone=self._alone,
+            alone=self.routes.alone,
             lazy=settings.lazy_params,
             on_lanes=self.wires.rescued,
             on_expired=self.wires.expired,
@@ -256,7 +256,7 @@ class House:
             store=self._spawn,
             blocking=lambda handle: BlockingHandle(handle, caller),
             wait_for=caller.call,
-            transactional=lambda work_id: work_id in self._alone(),
+            transactional=lambda work_id: work_id in self.routes.alone(),
             run_in=run_in,
             with_follow_up=self.storage.with_follow_up,
             as_json=self._as_json,
@@ -269,14 +269,6 @@ class House:
         """A follow-up on its way through the chain, up to the storage end."""
         ready, _ = await store_through(self.chain[:-1], [request], _as_created)
         return ready[0]
-
-    def _alone(self) -> Sequence[str]:
-        """The works whose tasks get leases of their own."""
-        return [
-            name
-            for name in self.works.ids()
-            if any(work.options.transactional for work in self.works.lookup(name))
-        ]
 
     def _as_json(self, work_id: str, result: Any) -> Any:
         """A result as it is stored, by what the work's function is annotated with."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, assert_never
 
 from rota.core.clock import Clock, seconds
 from rota.core.codec import SIZE_LIMIT, dump, load
+from rota.core.conflict import refuse_met
 from rota.core.duty import Offload
 from rota.core.failure import describe, noted, reason, to_json
 from rota.core.ids import new_id
@@ -18,7 +19,7 @@ from rota.core.ports import Repository
 from rota.core.request import ScheduleNext, ScheduleRequest
 from rota.core.run import ExecuteNext, Run
 from rota.core.task import Ending, Finish, Inserted, NewTask, Stored
-from rota.errors import DuplicateTask, InvalidArgument
+from rota.errors import InvalidArgument
 from rota.middleware.chain import Middleware
 from rota.middleware.finisher import Finisher
 from rota.middleware.inserter import Inserter
@@ -68,13 +69,13 @@ class StorageMiddleware(Middleware):
             answer = (await self._offload.run(self._repository.fire, [(request.rider, new)]))[0]
             return answer or Inserted(new.id, created=False, state=Stored.SCHEDULED)
         answer = (await self._insert(request.connection, [new]))[0]
-        return checked(request, answer)
+        return refuse_met([new], [answer])[0]
 
     async def store_many(self, requests: list[ScheduleRequest]) -> list[Inserted]:
         """Insert all of these, or none, in one transaction."""
         rows = [self.row(request) for request in requests]
         answers = await self._insert(requests[0].connection, rows)
-        return [checked(request, answer) for request, answer in zip(requests, answers, strict=True)]
+        return refuse_met(rows, answers)
 
     async def _insert(self, connection: object | None, rows: list[NewTask]) -> list[Inserted]:
         """In a group with others, or in the caller's own transaction."""
@@ -220,12 +221,3 @@ class StorageMiddleware(Middleware):
 
 def _failed(error: BaseException) -> Fail:
     return Fail(describe(error), error=to_json(error))
-
-
-def checked(request: ScheduleRequest, answer: Inserted) -> Inserted:
-    """The answer, or ``DuplicateTask`` where the caller asked for that."""
-    if not answer.created and request.on_conflict == "raise":
-        raise DuplicateTask(
-            answer.id, str(answer.state.public), key=request.unique if answer.by_key else None
-        )
-    return answer
