@@ -5,28 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from typing_extensions import Unpack
 
-from rota.app.blocking import BlockingHandle, LoopCaller
+from rota.app.blocking import BlockingHandle, BlockingPulled
+from rota.app.blocking_looking import BlockingLookingFace
+from rota.app.blocking_recurring import BlockingRecurringFace
 from rota.app.requests import TaskOptions, TaskSpec
 from rota.app.scheduler import Scheduler
+from rota.app.settings import SchedulerOptions
 from rota.control.handle import TaskHandle
 from rota.control.health import Health
 from rota.control.tasks import CancelAnswer
 from rota.core.clock import Seconds
-from rota.core.task import Attempt, Task
+from rota.core.ports import Repository
+from rota.core.task import Attempt, Change, Task
 from rota.registry import Bound, Work, WorkRegistry
 from rota.storage.sync import RestoreReport
-from rota.triggers import Trigger
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Blocking(LoopCaller):
+class Blocking(BlockingRecurringFace, BlockingLookingFace):
     """The verbs of a running ``Scheduler``, blocking; from any thread but the loop's own.
 
     The schedule side runs in a copy of the calling thread's context.
@@ -66,6 +69,55 @@ class Blocking(LoopCaller):
         handles = self.call(self._scheduler.schedule_many(tasks, **options))
         return [self._handle(handle) for handle in handles]
 
+    @property
+    def works(self) -> WorkRegistry:
+        """As :attr:`Scheduler.works`."""
+        return self._scheduler.works
+
+    @property
+    def running(self) -> bool:
+        """As :attr:`Scheduler.running`."""
+        return self._scheduler.running
+
+    @property
+    def concurrency(self) -> int:
+        """As :attr:`Scheduler.concurrency`."""
+        return self._scheduler.concurrency
+
+    @concurrency.setter
+    def concurrency(self, value: int) -> None:
+        self._scheduler.concurrency = value
+
+    @property
+    def node(self) -> int:
+        """As :attr:`Scheduler.node`."""
+        return self._scheduler.node
+
+    @property
+    def restored(self) -> RestoreReport:
+        """As :attr:`Scheduler.restored`."""
+        return self._scheduler.restored
+
+    def claim(
+        self,
+        queues: Sequence[str] | None = None,
+        limit: int = 1,
+        *,
+        wait: Seconds = 0,
+        lease: Seconds = 60,
+    ) -> list[BlockingPulled]:
+        """As :meth:`Scheduler.claim`."""
+        pulled = self.call(self._scheduler.claim(queues, limit, wait=wait, lease=lease))
+        return [BlockingPulled(item, self) for item in pulled]
+
+    def changes(self, cursor: str | None = None, limit: int = 1000) -> tuple[list[Change], str]:
+        """As :meth:`Scheduler.changes`."""
+        return self.call(self._scheduler.changes(cursor, limit))
+
+    def feed(self, *, on: bool) -> None:
+        """As :meth:`Scheduler.feed`."""
+        self.call(self._scheduler.feed(on=on))
+
     def handle(self, task_id: object) -> BlockingHandle[Any]:
         """As :meth:`Scheduler.handle`."""
         return self._handle(self._scheduler.handle(task_id))
@@ -74,19 +126,25 @@ class Blocking(LoopCaller):
         """As :meth:`Scheduler.info`."""
         return self.call(self._scheduler.info(task_id))
 
-    def find(self, *, unique: str) -> Task | None:
-        """As :meth:`Scheduler.find`."""
-        return self.call(self._scheduler.find(unique=unique))
-
     def history(self, task_id: object) -> list[Attempt]:
         """As :meth:`Scheduler.history`."""
         return self.call(self._scheduler.history(task_id))
 
     def cancel(
-        self, task_id: object = None, reason: str = "cancelled by the caller", **how: Any
+        self,
+        task_id: object = None,
+        reason: str = "cancelled by the caller",
+        *,
+        unique: str | None = None,
+        children: bool = False,
+        tombstone: bool = False,
     ) -> CancelAnswer:
         """As :meth:`Scheduler.cancel`."""
-        return self.call(self._scheduler.cancel(task_id, reason, **how))
+        return self.call(
+            self._scheduler.cancel(
+                task_id, reason, unique=unique, children=children, tombstone=tombstone
+            )
+        )
 
     def schedule_soon(
         self, work: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
@@ -114,27 +172,9 @@ class Blocking(LoopCaller):
         """As :meth:`Scheduler.run_now`."""
         self.call(self._scheduler.run_now(task_id))
 
-    def counts(self) -> dict[str, int]:
-        """As :meth:`Scheduler.counts`."""
-        return self.call(self._scheduler.counts())
-
     def restore(self, wait: Seconds = 3.0) -> RestoreReport:
         """As :meth:`Scheduler.restore`."""
         return self.call(self._scheduler.restore(wait))
-
-    def add_recurring(
-        self,
-        recurring_id: str,
-        work: str | Bound[Any],
-        trigger: Trigger,
-        *,
-        params: Mapping[str, Any] | None = None,
-        **options: Unpack[TaskOptions],
-    ) -> None:
-        """As :meth:`Scheduler.add_recurring`."""
-        self.call(
-            self._scheduler.add_recurring(recurring_id, work, trigger, params=params, **options)
-        )
 
     def _handle(self, handle: TaskHandle[Any]) -> BlockingHandle[Any]:
         return BlockingHandle(handle, self)
@@ -154,7 +194,12 @@ class BackgroundScheduler(Blocking):
     42
     """
 
-    def __init__(self, works: WorkRegistry | None = None, url: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        works: WorkRegistry | None = None,
+        url: str | Repository | None = None,
+        **options: Unpack[SchedulerOptions],
+    ) -> None:
         self._thread: threading.Thread | None = None
         super().__init__(Scheduler(works, url, **options), asyncio.new_event_loop())
 
@@ -169,20 +214,6 @@ class BackgroundScheduler(Blocking):
     def scheduler(self) -> Scheduler:
         """The asyncio face of the same scheduler, to be awaited on its own loop."""
         return self._scheduler
-
-    @property
-    def restored(self) -> RestoreReport:
-        """What the first pass after the start found."""
-        return self._scheduler.restored
-
-    @property
-    def concurrency(self) -> int:
-        """How many runs may be on at once; set it at any time."""
-        return self._scheduler.concurrency
-
-    @concurrency.setter
-    def concurrency(self, value: int) -> None:
-        self._scheduler.concurrency = value
 
     def start(self) -> None:
         """Start the loop's thread and the scheduler on it; see :meth:`Scheduler.start`."""

@@ -34,7 +34,8 @@
     ├── WrongThread                       a blocking verb on the event loop's own thread
     ├── ResultTimeout (TimeoutError)
     ├── TaskFailed                        waiting for a result: the task failed
-    └── TaskCancelled                     waiting for a result: the task was cancelled
+    ├── TaskCancelled                     waiting for a result: the task was cancelled
+    └── UnreadableResult                  waiting for a result: it does not fit the annotation
 
 Messages read *fact; remedy*. ``code`` is stable and is what HTTP and the CLI show.
 """
@@ -324,3 +325,24 @@ class TaskCancelled(RotaError):
         super().__init__(f"task {task_id} was cancelled: {reason}")
         self.task_id = task_id
         self.reason = reason
+
+
+class UnreadableResult(RotaError):
+    """The task is done, but what is stored does not fit what its work returns here.
+
+    Another version of the function wrote it. ``field`` is the way to the misfit, from
+    ``result`` on; ``value`` is the stored JSON.
+    """
+
+    code = "unreadable_result"
+
+    def __init__(self, task_id: str, work: str, value: object, misfit: InvalidParams) -> None:
+        super().__init__(
+            f"task {task_id} is done, but its stored result does not fit what {work!r} is "
+            f"annotated to return here ({misfit}); read the JSON by info().result, or let the "
+            "annotation admit both"
+        )
+        self.task_id = task_id
+        self.work = work
+        self.field = misfit.field
+        self.value = value

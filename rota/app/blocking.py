@@ -1,4 +1,4 @@
-"""Call the loop's verbs from threads, and a handle that does."""
+"""Call the loop's verbs from threads, and what those verbs answer, for threads too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
 from rota.control.handle import TaskHandle
+from rota.control.pulled import Pulled
 from rota.control.tasks import CancelAnswer
 from rota.core.caller import CALLER, CallingThread
 from rota.core.clock import Seconds
@@ -129,6 +130,79 @@ class BlockingHandle(Generic[R]):
     def count_children(self) -> dict[TaskState, int]:
         """How many children it has in each state."""
         return self._caller.call(self._handle.count_children())
+
+
+class BlockingPulled:
+    """A task taken by ``claim``, for threads; see :class:`Pulled`."""
+
+    __slots__ = ("_caller", "_pulled")
+
+    def __init__(self, pulled: Pulled, caller: LoopCaller) -> None:
+        self._pulled = pulled
+        self._caller = caller
+
+    def __repr__(self) -> str:
+        return f"<BlockingPulled {self.work} {self.id} attempt {self.attempt}>"
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self._pulled.id
+
+    @property
+    def work(self) -> str:
+        """Its work id; it need not be registered here."""
+        return self._pulled.work
+
+    @property
+    def queue(self) -> str:
+        """The queue it was taken from."""
+        return self._pulled.queue
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, counted from 1."""
+        return self._pulled.attempt
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The params, as JSON gives them."""
+        return self._pulled.params
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The task's meta; empty if it has none."""
+        return self._pulled.meta
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it had been asked to stop at the last ``report`` or ``extend``."""
+        return self._pulled.cancelled
+
+    @property
+    def cancel_reason(self) -> str | None:
+        """Why it was asked to stop."""
+        return self._pulled.cancel_reason
+
+    def report(self, data: Any) -> bool:
+        """As :meth:`Pulled.report`."""
+        return self._caller.call(self._pulled.report(data))
+
+    def extend(self) -> bool:
+        """As :meth:`Pulled.extend`."""
+        return self._caller.call(self._pulled.extend())
+
+    def done(self, result: Any = None) -> None:
+        """As :meth:`Pulled.done`."""
+        self._caller.call(self._pulled.done(result))
+
+    def fail(self, reason: str, *, retry: bool = True, after: Seconds | None = None) -> None:
+        """As :meth:`Pulled.fail`."""
+        self._caller.call(self._pulled.fail(reason, retry=retry, after=after))
+
+    def release(self, after: Seconds = 0) -> None:
+        """As :meth:`Pulled.release`."""
+        self._caller.call(self._pulled.release(after))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from rota.app.blocking import BlockingHandle, LoopCaller
 from rota.app.chains import Routes, build_chain, end_of_chain
+from rota.app.holdback import Holdback
 from rota.app.requests import Requests
 from rota.app.settings import Settings
 from rota.app.soon import Soon
 from rota.app.switchboard import Switchboard
+from rota.app.unstarted import WatchedIntake
+from rota.app.watching import Watch
 from rota.control.attempts import AttemptDesk
 from rota.control.firing import Firing
 from rota.control.handle import TaskHandle
 from rota.control.pulling import Pulling
+from rota.control.recurring import RecurringVerbs
 from rota.control.tasks import TaskVerbs
 from rota.control.waiting import Waiters
 from rota.core.backoff import Backoff
@@ -27,7 +32,7 @@ from rota.core.options import decode_options
 from rota.core.ports import Repository
 from rota.core.request import ScheduleRequest
 from rota.core.task import Claimed, Inserted, Stored
-from rota.middleware.bulk import store_through
+from rota.middleware.bulk import store_each, store_through
 from rota.middleware.chain import blocking_layers, compose_schedule
 from rota.middleware.expiry import ExpiryMiddleware
 from rota.middleware.finisher import Finisher
@@ -37,12 +42,12 @@ from rota.middleware.storage import StorageMiddleware
 from rota.middleware.timeout import TimeoutMiddleware
 from rota.registry import WorkRegistry
 from rota.scheduler.engine import Engine
-from rota.scheduler.executor import Executor
-from rota.scheduler.intake import Intake
+from rota.scheduler.executor import Executor, Held
 from rota.scheduler.lazy import ParamsLoader
+from rota.storage.memory.repository import MemoryRepository
 from rota.storage.nodelife import NodeLife
 from rota.storage.sync import Sync
-from rota.storage.transactions import run_in
+from rota.storage.transactions import after_commit, run_in
 
 
 class House:
@@ -68,6 +73,7 @@ class House:
         self.clock = clock
         self.closing = False
         self.wires = Switchboard(self)
+        self.holdback = Holdback(self)
         self.offload = Offload(name="rota-reader")
         self.holdings = Holdings()
         self.life = NodeLife(
@@ -100,7 +106,11 @@ class House:
             store=repository, clock=clock, holdings=self.holdings, on_written=self.wires.written
         )
         self.inserter = Inserter(
-            store=repository, clock=clock, offload=self.offload, patience=settings.start_timeout
+            store=repository,
+            clock=clock,
+            offload=self.offload,
+            patience=settings.start_timeout,
+            direct=type(repository) is MemoryRepository,
         )
         self.storage = StorageMiddleware(
             repository=repository,
@@ -135,24 +145,27 @@ class House:
             ).load,
             blocking_layers=blocking_layers(self.chain),
             on_start=self.wires.started if settings.on_event else None,
+            may_start=self._may_run,
+            size_limit=settings.size_limit,
         )
         self.routes = Routes(works=self.works, chain=self.chain, call_work=self.executor.call_work)
 
     def _build_intake(self) -> None:
         """What brings tasks in."""
         settings = self.settings
-        self.intake = Intake(
+        self.intake: WatchedIntake = WatchedIntake(
             engine=self.engine,
             executor=self.executor,
             loop=self.loop,
             clock=self.clock,
             route=self.routes.find,
-            works=self.works.ids,
+            works=self._wanted,
+            held_back=self.holdback.holds,
             put=self.finisher.put,
             round_trip=lambda: self.sync.round_trip,
             admit=settings.should_restore,
         )
-        self.sync = Sync(
+        self.sync: Sync = Sync(
             repository=self.repository,
             life=self.life,
             holdings=self.holdings,
@@ -161,7 +174,7 @@ class House:
             queues=settings.queues,
             look_ahead=settings.look_ahead,
             poll=settings.poll,
-            gate=lambda: not self.closing and not self.finisher.full,
+            gate=self._may_claim,
             alone=self.routes.alone,
             lazy=settings.lazy_params,
             on_lanes=self.wires.rescued,
@@ -169,6 +182,25 @@ class House:
             on_rescued=self.wires.took_back,
             writing=self.finisher.batches,
         )
+        self.watch = Watch(
+            loop=self.loop,
+            clock=self.clock,
+            claimer=self.sync.duty,
+            finisher=self.finisher.duty,
+            lease=settings.lease,
+            stall_after=settings.stall_after,
+            hand_back=self.intake.hand_back,
+        )
+
+    def _may_run(self, held: Held) -> bool:
+        return self.intake.starts(held)
+
+    def _wanted(self) -> list[str]:
+        """The works whose parked tasks are to be taken."""
+        return [work for work in self.works.ids() if not self.holdback.holds(work)]
+
+    def _may_claim(self) -> bool:
+        return not (self.closing or self.finisher.full or self.watch.standing)
 
     def _build_verbs(self) -> None:
         """What users say of and to tasks."""
@@ -183,9 +215,24 @@ class House:
             changed=self.wires.changed,
             adopt=self.requests.adopt,
             revive=self.requests.revive,
+            size_limit=self.settings.size_limit,
         )
         self.firing = Firing(
-            repository=repository, offload=offload, clock=clock, schedule=self.store
+            repository=repository,
+            offload=offload,
+            clock=clock,
+            through=partial(store_each, self.chain[:-1]),
+            row=self.storage.row,
+            tell=self.wires.tell,
+        )
+        self.recurring = RecurringVerbs(
+            repository=repository,
+            offload=offload,
+            reader=self.firing.reader,
+            changed=self.wires.recurring_changed,
+            make=self.requests.make,
+            send=self._spawn,
+            handle=self._known,
         )
         self.pulling = Pulling(
             repository=repository,
@@ -193,6 +240,7 @@ class House:
             clock=clock,
             tell=self.wires.tell,
             ended=self.waiters.ended,
+            child_ended=self.firing.ended,
             backoff=self._backoff,
             with_follow_up=self.storage.with_follow_up,
         )
@@ -221,21 +269,29 @@ class House:
             # It is stored all the same, soon: who waits for work is told now and again then.
             self.wires.nudge(self.wires.lanes_of([request]))
             raise
-        if _may_run(request, answer):
-            self.wires.tell(self.wires.lanes_of([request]))
+        self._entered([request], [answer])
         return answer
 
     async def store_many(self, requests: Sequence[ScheduleRequest]) -> list[Inserted]:
         """Send all of them down the chain to one transaction; one rejection refuses all."""
         ready, answers = await store_through(self.chain[:-1], requests, self.storage.store_many)
-        entered = [
-            request
-            for request, answer in zip(ready, answers, strict=True)
-            if _may_run(request, answer)
-        ]
-        if entered:
-            self.wires.tell(self.wires.lanes_of(entered))
+        self._entered(ready, answers)
         return answers
+
+    def _entered(self, requests: Sequence[ScheduleRequest], answers: Sequence[Inserted]) -> None:
+        """Tell who waits for work: now, or once the caller's transaction has committed."""
+        both = zip(requests, answers, strict=True)
+        entered = [request for request, answer in both if _may_run(request, answer)]
+        if not entered:
+            return
+        connection = entered[0].connection
+        if connection is None:
+            self.wires.tell_soon(entered)
+        else:
+            lanes = self.wires.lanes_of(entered)
+            after_commit(
+                connection, lambda: self.loop.call_soon_threadsafe(self.wires.nudge, lanes)
+            )
 
     def handle(self, answer: Inserted) -> TaskHandle[Any]:
         """What the caller of ``schedule`` gets."""
@@ -260,10 +316,14 @@ class House:
             run_in=run_in,
             with_follow_up=self.storage.with_follow_up,
             as_json=self._as_json,
+            size_limit=self.settings.size_limit,
         )
 
     async def _spawn(self, request: ScheduleRequest) -> TaskHandle[Any]:
         return self.handle(await self.store(request))
+
+    def _known(self, task_id: str, state: Stored) -> TaskHandle[Any]:
+        return TaskHandle(task_id, verbs=self.verbs, created=False, state_met=str(state.public))
 
     async def _follow(self, request: ScheduleRequest) -> ScheduleRequest:
         """A follow-up on its way through the chain, up to the storage end."""
@@ -287,7 +347,7 @@ class House:
 def _may_run(request: ScheduleRequest, answer: Inserted) -> bool:
     """Whether there is something new to claim: created, or replaced while it waited."""
     replaced = request.on_conflict == "replace" and answer.state is Stored.SCHEDULED
-    return request.connection is None and (answer.created or replaced)
+    return answer.created or replaced
 
 
 async def _as_created(requests: list[ScheduleRequest]) -> list[Inserted]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 
+from rota.app.declaring import declare
 from rota.app.house import House
 from rota.core.clock import Clock
 from rota.core.run import Stop
@@ -40,7 +41,7 @@ async def move_in(house: House, *, start_timeout: float) -> RestoreReport:
             duty.start()
     if not house.settings.client_only:
         house.firing.start()
-        house.wires.look_over()
+    house.wires.look_over()
     return report
 
 
@@ -55,6 +56,7 @@ async def _arrive(house: House, start_timeout: float) -> RestoreReport:
             await offload.run(house.wires.open)
             if house.settings.client_only:
                 return house.sync.report
+            await offload.run(declare, house)
             return await offload.run(_restore, house, 0.0)
         except StorageUnavailable as error:
             if clock.monotonic() + pause > until:

@@ -19,9 +19,10 @@ async def take_health(house: House) -> Health:
     """One look; a database that does not answer makes the node not ready, never raises."""
     agenda, trouble = await _ask(house)
     troubles = [f"{duty.name}: {duty.error}" for duty in house.duties if duty.error is not None]
+    troubles += house.watch.troubles
     if trouble is not None:
         troubles.append(f"database: {trouble}")
-    live = house.wires.loop_lag < LIVE
+    live = house.wires.loop_lag < LIVE and not house.watch.stalled
     dispatcher = house.engine.dispatcher
     return Health(
         live=live,

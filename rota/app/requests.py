@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypedDict
 from rota.core.backoff import Backoff, BackoffFunction
 from rota.core.clock import Seconds, instant, seconds
 from rota.core.codec import check_mapping, dump
-from rota.core.ids import check_id, new_id
+from rota.core.ids import check_id, new_id, new_ids
 from rota.core.names import check_key, check_work
 from rota.core.options import FollowUp, Options
 from rota.core.request import OnConflict, ScheduleRequest, Unique
@@ -61,6 +61,15 @@ class TaskSpec(NamedTuple):
     options: TaskOptions = TaskOptions()
 
 
+class _Mould(NamedTuple):
+    """What requests of one work with the same options have in common."""
+
+    work: str
+    adopt: Callable[[Mapping[str, Any]], dict[str, Any]]
+    rest: tuple[Any, ...]  #: the request from its fourth field on
+    given_id: bool
+
+
 _SHARED = ("queue", "priority", "max_attempts", "backoff", "timeout", "max_rescues", "store_result")
 _KNOWN = frozenset(TaskOptions.__annotations__)
 _DEFAULTS = frozenset(field.name for field in fields(WorkOptions)) - {"given", "_said"}
@@ -84,11 +93,73 @@ class Requests:
             for queue, options in queue_defaults.items()
         }
         self._allow_unknown = allow_unknown
+        self._moulds: dict[object, _Mould] = {}
+        self._moulded = -1
 
     def make(
         self, target: object, params: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> ScheduleRequest:
         """The request; what is wrong is named by ``InvalidArgument`` or ``UnknownWork``."""
+        if not options:
+            return self._cast(self._moulds_now(), target, params, options, new_id())
+        return self._resolved(target, params, options)
+
+    def make_many(
+        self,
+        items: Sequence[Bound[Any] | TaskSpec | tuple[Any, Mapping[str, Any]]],
+        options: Mapping[str, Any],
+    ) -> list[ScheduleRequest]:
+        """As ``make`` for each; what those of one work share is resolved once."""
+        moulds: dict[object, _Mould] = {} if options else self._moulds_now()
+        requests = []
+        for item, fresh in zip(items, new_ids(len(items)), strict=True):
+            if isinstance(item, TaskSpec) and item.options:
+                merged = {**options, **item.options}
+                requests.append(self._resolved(item.work, item.params, merged))
+            elif isinstance(item, tuple):
+                requests.append(self._cast(moulds, item[0], item[1], options, fresh))
+            else:
+                requests.append(self._cast(moulds, item, None, options, fresh))
+        return requests
+
+    def _moulds_now(self) -> dict[object, _Mould]:
+        """The moulds for requests without options, as long as the registry stays as it is."""
+        if self._moulded != self._works.version:
+            self._moulded = self._works.version
+            self._moulds = {}
+        return self._moulds
+
+    def _cast(
+        self,
+        moulds: dict[object, _Mould],
+        target: object,
+        params: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+        fresh: str,
+    ) -> ScheduleRequest:
+        """A request like the first of its work, with its own id and params."""
+        key = target.work if isinstance(target, Bound) else target
+        mould = moulds.get(key) if isinstance(key, (str, Work)) else None
+        if mould is None:
+            first = self._resolved(target, params, options)
+            work = self._works.find(first.work)
+            if isinstance(key, (str, Work)) and work is not None:
+                adopt = work.signature.adopt
+                moulds[key] = _Mould(first.work, adopt, first[3:], given_id=first.given_id)
+            return first
+        if not isinstance(target, Bound):
+            given = mould.adopt(check_mapping(dict(params or {}), "params"))
+        elif params is None:
+            given = target.params
+        else:
+            return self._resolved(target, params, options)
+        if mould.given_id:
+            fresh = check_id(options["id"])
+        return ScheduleRequest._make((fresh, mould.work, given, *mould.rest))
+
+    def _resolved(
+        self, target: object, params: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> ScheduleRequest:
         for name in options.keys() - _KNOWN:
             raise TypeError(f"{name!r} is not an option of a task; they are {sorted(_KNOWN)}")
         work_id, work, stored = self._target(target, params, options)

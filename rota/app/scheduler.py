@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from typing_extensions import Unpack
@@ -15,7 +14,6 @@ from rota.app.requests import TaskOptions, TaskSpec
 from rota.app.settings import Settings, check_queues, check_span
 from rota.app.verbs import SchedulerVerbs
 from rota.control.handle import TaskHandle
-from rota.control.recurring import RecurringVerbs
 from rota.core.clock import Clock, Seconds, SystemClock
 from rota.core.codec import SIZE_LIMIT
 from rota.core.events import Listener
@@ -27,8 +25,6 @@ from rota.registry import Bound, Work, WorkRegistry
 from rota.scheduler.engine import check_concurrency
 from rota.storage.open import open_repository
 from rota.storage.sync import RestoreReport
-from rota.storage.transactions import after_commit
-from rota.triggers import Trigger
 
 if TYPE_CHECKING:
     from rota.background import Blocking
@@ -48,7 +44,9 @@ class Scheduler(SchedulerVerbs):
     ``middleware`` is listed from the caller to the clock. ``defaults`` and
     ``queue_defaults`` are options for tasks that do not say. ``lease`` (at least 3 s,
     30) and ``heartbeat`` (at least 1 s, 5) say how soon others take over from a node
-    that froze; a process that died is noticed sooner.
+    that froze; a process that died is noticed sooner. A node whose event loop stands claims
+    nothing, hands back after a lease what has not started, and after ``stall_after`` seconds
+    leaves what runs to others, too.
 
     >>> works = WorkRegistry()
     >>> @works.register("greet")
@@ -81,6 +79,7 @@ class Scheduler(SchedulerVerbs):
         look_ahead: Seconds = 1.0,
         poll: Seconds = 5.0,
         start_timeout: Seconds = 30.0,
+        stall_after: Seconds = 300.0,
         size_limit: int = SIZE_LIMIT,
         schema: str | None = None,
         poll_only: bool = False,
@@ -108,6 +107,7 @@ class Scheduler(SchedulerVerbs):
             look_ahead=check_span(look_ahead, "look_ahead", 0.05),
             poll=check_span(poll, "poll", 0.1),
             start_timeout=check_span(start_timeout, "start_timeout", 0.0),
+            stall_after=check_span(stall_after, "stall_after", 1.0),
             size_limit=size_limit,
             on_event=on_event,
             on_error=on_error,
@@ -159,16 +159,6 @@ class Scheduler(SchedulerVerbs):
         return self._restored
 
     @property
-    def recurring(self) -> RecurringVerbs:
-        """The verbs on recurring tasks."""
-        house = self._open()
-        return RecurringVerbs(
-            repository=house.repository,
-            offload=house.offload,
-            changed=house.wires.recurring_changed,
-        )
-
-    @property
     def blocking(self) -> Blocking:
         """The same verbs for threads of this service, blocking."""
         from rota.background import Blocking
@@ -211,9 +201,9 @@ class Scheduler(SchedulerVerbs):
         Then what still runs is cancelled and given back without cost; what waits is given
         back at once. Outcomes are written before it returns. Calling it twice is fine.
         """
+        limit = None if timeout is None else check_span(timeout, "timeout", 0.0)
         house, self._house = self._house, None
         if house is not None:
-            limit = None if timeout is None else check_span(timeout, "timeout", 0.0)
             await move_out(house, timeout=limit)
 
     @overload
@@ -243,10 +233,7 @@ class Scheduler(SchedulerVerbs):
         """
         house = self._open()
         request = house.requests.make(work, params, options)
-        handle = house.handle(await house.store(request))
-        if request.connection is not None:
-            self._wake_after_commit(house, [request])
-        return handle
+        return house.handle(await house.store(request))
 
     async def schedule_soon(
         self, work: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
@@ -273,16 +260,7 @@ class Scheduler(SchedulerVerbs):
         options of its own over the common ``options``. Every request passes the chain.
         """
         house = self._open()
-        requests = []
-        for item in tasks:
-            spec = item if isinstance(item, TaskSpec) else None
-            if spec is not None:
-                merged = {**options, **spec.options}
-                requests.append(house.requests.make(spec.work, spec.params, merged))
-            elif isinstance(item, tuple):
-                requests.append(house.requests.make(item[0], item[1], options))
-            else:
-                requests.append(house.requests.make(item, None, options))
+        requests = house.requests.make_many(list(tasks), options)
         if not requests:
             return []
         if len({id(request.connection) for request in requests}) > 1:
@@ -290,10 +268,7 @@ class Scheduler(SchedulerVerbs):
                 "connection differs between the tasks; all of one call go into one transaction",
                 field="connection",
             )
-        answers = await house.store_many(requests)
-        if requests[0].connection is not None:
-            self._wake_after_commit(house, requests)
-        return [house.handle(answer) for answer in answers]
+        return [house.handle(answer) for answer in await house.store_many(requests)]
 
     async def restore(self, wait: Seconds = 3.0) -> RestoreReport:
         """Take back what dead nodes left; names what was interrupted, unknown, or in error.
@@ -304,29 +279,6 @@ class Scheduler(SchedulerVerbs):
         house = self._open()
         self._restored = await restore_again(house, check_span(wait, "wait", 0.0))
         return self._restored
-
-    async def add_recurring(
-        self,
-        recurring_id: str,
-        work: str | Bound[Any],
-        trigger: Trigger,
-        *,
-        params: Mapping[str, Any] | None = None,
-        start: datetime | None = None,
-        **options: Unpack[TaskOptions],
-    ) -> None:
-        """Have a work run again and again; adding it again changes it, and keeps its rhythm."""
-        house = self._open()
-        request = house.requests.make(work, params, options)
-        await self.recurring.add(recurring_id, request, trigger, start=start)
-
-    def _wake_after_commit(self, house: House, requests: Sequence[ScheduleRequest]) -> None:
-        """Tell who waits for work once the caller's transaction has committed."""
-        lanes = house.wires.lanes_of(requests)
-        after_commit(
-            requests[0].connection,
-            lambda: house.loop.call_soon_threadsafe(house.wires.nudge, lanes),
-        )
 
     def _open(self) -> House:
         if self._house is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
-from rota.core.clock import Seconds, seconds
+from rota.core.clock import Clock, Seconds, seconds
 from rota.core.codec import SIZE_LIMIT
 from rota.core.events import Listener
 from rota.core.names import check_queue
@@ -34,6 +34,7 @@ class Settings:
     look_ahead: float = 1.0
     poll: float = 5.0
     start_timeout: float = 30.0
+    stall_after: float = 300.0
     size_limit: int = SIZE_LIMIT
     on_event: Listener | None = None
     on_error: Callable[[ScheduleRequest, Exception], object] | None = None
@@ -44,6 +45,33 @@ class Settings:
     def client_only(self) -> bool:
         """Whether this scheduler only schedules."""
         return self.queues is not None and not self.queues
+
+
+class SchedulerOptions(TypedDict, total=False):
+    """The options of :class:`rota.Scheduler`, for who passes them on."""
+
+    concurrency: int
+    queues: Sequence[str] | Mapping[str, int | None] | None
+    middleware: Sequence[object]
+    name: str | None
+    defaults: Mapping[str, Any] | None
+    queue_defaults: Mapping[str, Mapping[str, Any]] | None
+    allow_unknown: bool
+    should_restore: Callable[[Claimed], bool] | None
+    lease: Seconds
+    heartbeat: Seconds
+    look_ahead: Seconds
+    poll: Seconds
+    start_timeout: Seconds
+    stall_after: Seconds
+    size_limit: int
+    schema: str | None
+    poll_only: bool
+    synchronous: str | None
+    lazy_params: bool
+    on_event: Listener | None
+    on_error: Callable[[ScheduleRequest, Exception], object] | None
+    clock: Clock | None
 
 
 def check_queues(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from rota.core.eventlog import about
 from rota.core.request import ScheduleRequest
 from rota.core.task import Inserted
 from rota.errors import InvalidArgument
@@ -55,7 +56,15 @@ class Soon:
             await self._store(request)
         except Exception as error:  # noqa: BLE001 - nobody waits for it: it is reported
             self.failed += 1
-            log.warning("task %s (%s) could not be stored: %s", request.id, request.work, error)
+            log.warning(
+                "task %s (%s) could not be stored: %s",
+                request.id,
+                request.work,
+                error,
+                extra=about(
+                    "not_stored", task_id=request.id, work=request.work, queue=request.queue
+                ),
+            )
             self._report(request, error)
         finally:
             self._room.release()

@@ -35,6 +35,7 @@ class Switchboard:
         self._signals: Signals | None = None
         self.loop_seen = house.clock.monotonic()  #: when the loop last turned
         self.loop_lag = 0.0
+        self._entered: list[ScheduleRequest] = []  #: put in, and nobody told of yet
 
     @property
     def signals(self) -> Signals:
@@ -68,12 +69,27 @@ class Switchboard:
         if heard.tasks or heard.everything:
             house.loop.call_soon_threadsafe(house.waiters.look)
             house.life.duty.wake()
-            house.loop.call_soon_threadsafe(house.firing.wake)
+            changed = None if heard.everything else list(heard.tasks)
+            house.loop.call_soon_threadsafe(house.firing.wake, changed)
         return 0.0
 
     def tell(self, lanes: Sequence[Lane]) -> None:
         """Something was put into these lanes: wake our claimer and the other nodes; any thread."""
         self._house.sync.hint(lanes)
+        self._tell_others(lanes)
+
+    def tell_soon(self, entered: Sequence[ScheduleRequest]) -> None:
+        """The same for what was put in, once for all of a turn; on the loop."""
+        if not self._entered:
+            self._house.loop.call_soon(self._tell_entered)
+        self._entered += entered
+
+    def _tell_entered(self) -> None:
+        entered, self._entered = self._entered, []
+        self.tell(self.lanes_of(entered))
+
+    def _tell_others(self, lanes: Sequence[Lane]) -> None:
+        """Wake the other nodes and who pulls here, but not our own claimer; any thread."""
         soon = [lane for lane in lanes if lane.due_in <= self._house.settings.poll]
         if soon and self._signals is not None:
             self._signals.announce(lanes=soon)
@@ -109,16 +125,16 @@ class Switchboard:
 
     def lanes_of(self, requests: Sequence[ScheduleRequest]) -> list[Lane]:
         """One lane for each (queue, priority), with the earliest time."""
-        lanes: dict[tuple[str, int], Lane] = {}
+        first: dict[tuple[str, int], float] = {}
+        now = self._house.clock.now()
         for request in requests:
             due_in = request.delay
             if request.at is not None:
-                due_in = max(0.0, (request.at - self._house.clock.now()).total_seconds())
-            lane = Lane(request.queue, request.priority, due_in)
-            known = lanes.get(lane[:2])
-            if known is None or lane.due_in < known.due_in:
-                lanes[lane[:2]] = lane
-        return list(lanes.values())
+                due_in = max(0.0, (request.at - now).total_seconds())
+            lane = request.queue, request.priority
+            if due_in < first.get(lane, float("inf")):
+                first[lane] = due_in
+        return [Lane(*lane, due_in) for lane, due_in in first.items()]
 
     def changed(self, task_id: str, lanes: list[Lane]) -> None:
         """A verb changed a task; on the loop."""
@@ -128,8 +144,9 @@ class Switchboard:
             self._signals.announce(tasks=[task_id])
 
     def recurring_changed(self, recurring_id: str) -> None:
-        """A definition is new or another: look when it fires, here and elsewhere."""
-        self._house.firing.wake()
+        """A definition is new or another: look when it fires, here and elsewhere; any thread."""
+        house = self._house
+        house.loop.call_soon_threadsafe(house.firing.wake, [recurring_id])
         if self._signals is not None:
             self._signals.announce(tasks=[recurring_id])
 
@@ -138,6 +155,8 @@ class Switchboard:
         house = self._house
         if house.closing:
             return
+        # The loop never waits for the database, so it cuts the heartbeat's hung statement, too.
+        house.repository.abort_overdue()
         now = house.clock.monotonic()
         self.loop_lag = max(0.0, now - self.loop_seen - LOOK_OVER)
         self.loop_seen = now
@@ -154,10 +173,14 @@ class Switchboard:
     def written(self, written: Sequence[Written]) -> None:
         """Outcomes are in the database; in the finisher's thread."""
         house = self._house
+        waiting = [item.finish for item in written if item.state is Stored.SCHEDULED]
+        # What was handed back for want of a slot is for the others: here there is none.
+        released = [one for one in waiting if one.ending is Ending.RELEASE]
+        self._tell_others([Lane(one.queue, one.priority, one.delay) for one in released])
         back = [
-            Lane(item.finish.queue, item.finish.priority, item.finish.delay)
-            for item in written
-            if item.state is Stored.SCHEDULED and item.finish.ending is not Ending.RELEASE
+            Lane(one.queue, one.priority, one.delay)
+            for one in waiting
+            if one.ending is not Ending.RELEASE
         ]
         back += [
             Lane(item.finish.follow.queue, item.finish.follow.priority, item.finish.follow.delay)
@@ -166,6 +189,13 @@ class Switchboard:
         ]
         if back:
             self.tell(back)
+        parents = [
+            item.finish.recurring
+            for item in written
+            if item.finish.recurring is not None and item.finish.ending.terminal
+        ]
+        if parents:
+            house.loop.call_soon_threadsafe(house.firing.ended, parents)
         if house.settings.on_event is not None or house.waiters.ids:
             house.loop.call_soon_threadsafe(self._ended, written)
 
@@ -188,6 +218,7 @@ class Switchboard:
     def dying(self, node: int) -> None:
         """In the heartbeat's thread, before the new incarnation can have claimed anything."""
         self._house.holdings.clear()
+        self._house.intake.forget(node)
         self._house.loop.call_soon_threadsafe(self._died, node)
 
     def _died(self, node: int) -> None:
@@ -203,13 +234,15 @@ class Switchboard:
         self.emit(Died(node))
 
     def watch(self) -> None:
-        """In the heartbeat's thread, each turn: hung connections, and runs changed from outside."""
+        """In the heartbeat's thread, each turn: what hangs or stands, runs changed from outside."""
         house = self._house
         house.repository.abort_overdue()
+        house.watch.turn()
+        house.holdback.look()
         runs = {
             run.id: run.claimed.batch
             for run in list(house.executor.runs.values())
-            if not run.settled and run.stopped is None and not run.context.completed
+            if not run.settled and run.stopped is None and not run.completed
         }
         if not runs or not house.life.may_start:
             return
@@ -225,7 +258,7 @@ class Switchboard:
         for task_id, batch, state in changed:
             run = self._house.executor.runs.get(task_id)
             # A run that has ended meanwhile took its row away itself.
-            if run is not None and run.claimed.batch == batch and not run.context.completed:
+            if run is not None and run.claimed.batch == batch and not run.completed:
                 found = "gone" if state is None else str(state.public)
                 run.stop(
                     Stop.CHANGED,
@@ -267,9 +300,12 @@ class Switchboard:
         if house.settings.on_event is not None:
             event = TookBack(tuple(item.id for item in rescued))
             house.loop.call_soon_threadsafe(self.emit, event)
-        lost = [(item.id, Stored.FAILED) for item in rescued if item.lost]
-        if lost:
-            house.loop.call_soon_threadsafe(house.waiters.ended, lost)
+        ended = [(item.id, item.state) for item in rescued if item.state is not Stored.SCHEDULED]
+        if ended:
+            house.loop.call_soon_threadsafe(house.waiters.ended, ended)
+        follows = [item.follow for item in rescued if item.follow is not None]
+        if follows:
+            self.tell([Lane(item.queue, item.priority, item.delay) for item in follows])
 
     def expired(self, ids: Sequence[str]) -> None:
         """These waited past their deadline; in the claimer's thread."""

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rota.app.house import House
+from rota.app.looking import LookingFace
 from rota.app.probing import take_health
+from rota.app.recurring import RecurringFace
 from rota.control.handle import TaskHandle
 from rota.control.health import Health
 from rota.control.pulled import Pulled
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from rota.control.tasks import CancelAnswer
 
 
-class SchedulerVerbs:
+class SchedulerVerbs(RecurringFace, LookingFace):
     """Verbs by id, by key, and on the node itself; ``Scheduler`` gives the house they act in."""
 
     def _open(self) -> House:
@@ -69,10 +71,6 @@ class SchedulerVerbs:
         """The task as it stands; raises ``TaskNotFound``."""
         return await self._open().verbs.info(check_id(task_id))
 
-    async def find(self, *, unique: str) -> Task | None:
-        """The unfinished task with this unique key."""
-        return await self._open().verbs.find(unique)
-
     async def history(self, task_id: object) -> list[Attempt]:
         """A task's attempts that have ended, oldest first."""
         return await self._open().verbs.history(check_id(task_id))
@@ -94,7 +92,10 @@ class SchedulerVerbs:
         """
         verbs = self._open().verbs
         if (task_id is None) == (unique is None):
-            raise InvalidArgument("give either a task's id or unique=, not both", field="unique")
+            raise InvalidArgument(
+                "unique and a task's id exclude each other, and one is needed; give one of them",
+                field="unique",
+            )
         if unique is not None:
             task_id = await verbs.find_key(unique)
         return await verbs.cancel(check_id(task_id), reason, children=children, tombstone=tombstone)
@@ -108,6 +109,8 @@ class SchedulerVerbs:
         kept. No change is skipped and none comes twice.
         """
         house = self._open()
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidArgument(f"limit is {limit!r}; it must be 1 or more", field="limit")
         return await house.offload.run(house.repository.updated_since, cursor, limit)
 
     async def feed(self, *, on: bool) -> None:
@@ -126,8 +129,3 @@ class SchedulerVerbs:
         """
         house = self._open()
         await house.offload.run(house.sync.claim_one, check_id(task_id))
-
-    async def counts(self) -> dict[str, int]:
-        """Unfinished tasks by status: scheduled, parked, working."""
-        house = self._open()
-        return await house.offload.run(house.repository.counts)

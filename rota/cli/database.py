@@ -61,11 +61,13 @@ def version(url: str, schema: str | None) -> int:
 
 def check(url: str, schema: str | None) -> None:
     """Raise ``SchemaTooOld`` or ``SchemaTooNew`` unless this code can work with the database."""
-    from sqlalchemy import make_url
-
     from rota.storage.schema import ledger
 
-    shown = make_url(url).render_as_string()
+    shown = url
+    if dialect_of(url) == "postgresql":
+        from rota.storage.postgres.address import parse_url
+
+        shown = parse_url(url).set(drivername="postgresql").render_as_string()
     with connected(url) as conn:
         ledger.check(conn, url=shown, schema=schema)
 

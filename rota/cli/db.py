@@ -8,16 +8,8 @@ from typing import Any
 import click
 
 from rota.cli import database, exits
+from rota.cli.options import Place, placed, with_schema, with_url
 from rota.errors import InvalidArgument, SchemaMismatch
-
-_url = click.option(
-    "--url",
-    required=True,
-    envvar="ROTA_URL",
-    help="sqlite:///file.db or postgresql://user@host/name (or set ROTA_URL).",
-)
-_schema = click.option("--schema", help="The PostgreSQL schema with rota's tables.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group()
@@ -26,11 +18,10 @@ def db() -> None:
 
 
 @db.command()
-@_url
-@_schema
-@_json
-def upgrade(url: str, schema: str | None, as_json: bool) -> None:
+@placed
+def upgrade(url: str | None, schema: str | None, as_json: bool) -> None:
     """Apply the steps the database lacks; safe to run twice, or by two at once."""
+    url = Place(url).named
     applied = database.upgrade(url, schema)
     now = database.version(url, schema)
     said = f"applied step {', '.join(map(str, applied))}" if applied else "nothing to do"
@@ -38,14 +29,13 @@ def upgrade(url: str, schema: str | None, as_json: bool) -> None:
 
 
 @db.command()
-@_url
-@_schema
-@_json
+@placed
 @click.pass_context
-def status(ctx: click.Context, url: str, schema: str | None, as_json: bool) -> None:
+def status(ctx: click.Context, url: str | None, schema: str | None, as_json: bool) -> None:
     """Show the schema's step found and the one needed; exit 1 if they do not fit."""
     from rota.storage.schema import ledger
 
+    url = Place(url).named
     found, needed = database.version(url, schema), ledger.newest()
     problem = None
     try:
@@ -59,15 +49,15 @@ def status(ctx: click.Context, url: str, schema: str | None, as_json: bool) -> N
 
 
 @db.command()
-@_url
-@_schema
+@with_url
+@with_schema
 @click.option("--from", "start", type=click.IntRange(0), default=0, help="The step it is at.")
 @click.option("--to", "stop", type=click.IntRange(1), help="The step to reach; the newest.")
-def sql(url: str, schema: str | None, start: int, stop: int | None) -> None:
+def sql(url: str | None, schema: str | None, start: int, stop: int | None) -> None:
     """Print the SQL of an upgrade, as one transaction; the database is not asked."""
     from rota.storage.schema import ledger
 
-    dialect = database.dialect_of(url)
+    dialect = database.dialect_of(Place(url).named)
     last = ledger.newest() if stop is None else stop
     if not start <= last <= ledger.newest():
         raise InvalidArgument(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from rota.errors import (
@@ -22,6 +24,7 @@ CONFLICT = 4
 #: As shells have it: 128 + SIGINT.
 INTERRUPTED = 130
 
+_PASSWORD = re.compile(r"(?<=://)([^\s/?#:@]*):[^\s/?#]*@|([?&]password=)[^\s&]+")
 _CONFLICTS = (DuplicateTask, StaleVersion, WrongState, LeaseLost)
 
 
@@ -43,5 +46,14 @@ def status_of(error: RotaError) -> int:
 
 
 def complain(message: str) -> None:
-    """Say one sentence on stderr."""
-    click.echo(f"error: {message}", err=True)
+    """Say one sentence on stderr, on one line."""
+    click.echo(f"error: {' '.join(masked(message).split())}", err=True)
+
+
+def masked(text: str) -> str:
+    """The text with the passwords of all URLs in it left out.
+
+    >>> masked("postgresql://ada:secret@db/x")
+    'postgresql://ada:***@db/x'
+    """
+    return _PASSWORD.sub(lambda found: f"{found[2]}***" if found[2] else f"{found[1]}:***@", text)

@@ -142,9 +142,9 @@ class Performance:
 
     async def _end_ticks(self) -> list[str]:
         """Forget the recurring task; the children it has had."""
-        recurring = self._scheduler.recurring
-        await recurring.remove(_RECURRING)
-        decisions = await recurring.decisions(_RECURRING, 1_000)
+        recurring = self._scheduler.recurring(_RECURRING)
+        await recurring.remove()
+        decisions = await recurring.decisions(1_000)
         children = [decision.task for decision in decisions if decision.task is not None]
         for decision in decisions:
             if decision.task is not None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from rota.control.handle import TaskHandle
 from rota.control.pulling import WithFollowUp
-from rota.core.codec import dump
+from rota.core.codec import SIZE_LIMIT, dump
 from rota.core.context import BlockingChild, Child, Facts
 from rota.core.duty import Offload
 from rota.core.ids import child_id
@@ -37,6 +37,7 @@ class AttemptDesk:
         run_in: Callable[[object, Callable[[object], Any]], Awaitable[Any]],
         with_follow_up: WithFollowUp | None = None,
         as_json: Callable[[str, Any], Any] = lambda _, result: result,
+        size_limit: int = SIZE_LIMIT,
     ) -> None:
         self._repository = repository
         self._offload = offload
@@ -48,10 +49,11 @@ class AttemptDesk:
         self._run_in = run_in
         self._with_follow_up = with_follow_up
         self._as_json = as_json
+        self._size_limit = size_limit
 
     async def report(self, facts: Facts, n: int, data: Any) -> None:
         """Store the newest progress; an older one that comes late is passed over."""
-        text = dump(data, "data")
+        text = dump(data, "data", limit=self._size_limit)
         await self._offload.run(
             self._repository.report, facts.token.node, facts.task_id, facts.token.batch, n, text
         )
@@ -100,7 +102,9 @@ class AttemptDesk:
             raise
 
     def _payload(self, work: str, result: Any) -> str | None:
-        return None if result is None else dump(self._as_json(work, result), "result")
+        if result is None:
+            return None
+        return dump(self._as_json(work, result), "result", limit=self._size_limit)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run it on the loop, block this worker's thread for it."""

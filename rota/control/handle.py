@@ -55,7 +55,9 @@ class TaskHandle(Generic[R]):
     async def result(self, timeout: Seconds | None = None) -> R:
         """What the work returned; survives retries, and which node runs it does not matter.
 
-        Raises ``TaskFailed``, ``TaskCancelled`` or ``ResultTimeout``.
+        In the type the work is annotated to return, where it is registered; else as JSON
+        gives it. Raises ``TaskFailed``, ``TaskCancelled``, ``ResultTimeout``, or
+        ``UnreadableResult`` if another version of the work stored what does not fit here.
         """
         return cast("R", await self._verbs.result(self.id, timeout))
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Health:
     """One look at a node; all times in seconds.
 
-    ``live``: its loop turns. ``ready``: besides, its lease is confirmed, it is not
-    shutting down, its duties are not in trouble and the database answered.
+    ``live``: its loop turns, and nothing has stood for ``stall_after``. ``ready``: besides,
+    its lease is confirmed, it is not shutting down, its duties are not in trouble and the
+    database answered.
     """
 
     live: bool
@@ -25,4 +26,4 @@ class Health:
     accepted: int  #: outcomes written since the start
     refused: int  #: outcomes refused since the start: their leases were lost
     backlog_age: float | None  #: how long the oldest due task of a served queue has waited
-    troubles: tuple[str, ...] = ()  #: duties that keep failing, and why
+    troubles: tuple[str, ...] = ()  #: duties that keep failing, and why; what stands

@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from rota.control.pulled import Lease, Pulled
+from rota.control.taking import Ask, Taking
 from rota.core.clock import Clock, Seconds, seconds
 from rota.core.codec import dump
 from rota.core.duty import Offload
@@ -15,14 +16,12 @@ from rota.core.ids import new_incarnation
 from rota.core.names import check_queue
 from rota.core.options import Options
 from rota.core.ports import Repository
-from rota.core.task import Claimed, Ending, Finish, Lane, Stored, Want
-from rota.errors import InvalidArgument, LeaseLost, SchedulerNotRunning, StorageUnavailable
+from rota.core.task import Claimed, Finish, Lane, Stored
+from rota.errors import InvalidArgument, LeaseLost, SchedulerNotRunning
 
 log = logging.getLogger("rota.control")
 
 SAFETY_POLL = 1.0
-#: Another puller was faster: what it left may be due sooner than the agenda said.
-AFTER_A_MISS = 0.2
 #: Who pulls takes back what others let lapse, so often: there may be no node that does.
 RESCUE = 5.0
 RESCUE_LEASES = 100
@@ -43,6 +42,7 @@ class Pulling:
         clock: Clock,
         tell: Callable[[Sequence[Lane]], object],
         ended: Callable[[Sequence[tuple[str, Stored]]], object],
+        child_ended: Callable[[Sequence[str]], object],
         backoff: Callable[[Claimed], float],
         with_follow_up: WithFollowUp | None = None,
         rng: random.Random | None = None,
@@ -52,12 +52,14 @@ class Pulling:
         self._clock = clock
         self._tell = tell
         self._ended = ended
+        self._child_ended = child_ended
         self.backoff = backoff
         self._with_follow_up = with_follow_up
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._waiting: set[asyncio.Event] = set()
         self._giving_back: set[asyncio.Task[None]] = set()
         self._rescue_at = clock.monotonic()
+        self._taking = Taking(repository=repository, clock=clock)
 
     @property
     def waiting(self) -> bool:
@@ -92,11 +94,11 @@ class Pulling:
             while not closing():
                 event.clear()
                 await self._take_back()
-                owner = new_incarnation()
-                claimed, next_in = await self._safely(owner, names, limit, span)
+                ask = Ask(new_incarnation(), names, limit, span)
+                claimed, next_in = await self._safely(ask)
                 left = until - self._clock.monotonic()
                 if claimed or left <= 0:
-                    held = Lease(owner, span, claimed)
+                    held = Lease(ask.owner, span, claimed)
                     return [Pulled(item, lease=held, desk=self) for item in claimed]
                 poll = SAFETY_POLL * self._rng.uniform(0.7, 1.0)
                 await self._sleep(event, min(left, poll, next_in))
@@ -108,13 +110,14 @@ class Pulling:
             self._waiting.discard(event)
         raise SchedulerNotRunning(_SHUT_DOWN)
 
-    async def report(self, lease: Lease, claimed: Claimed, n: int, data: object) -> None:
-        """Store progress and extend the lease."""
+    async def report(self, lease: Lease, claimed: Claimed, n: int, data: object) -> str | None:
+        """Store progress and extend the lease; why it is to stop, if it is."""
         text = dump(data, "data")
-        owner, batch = lease.owner, claimed.batch
-        await self._offload.run(self._repository.report, owner, claimed.id, batch, n, text)
-        if not await self._offload.run(self._repository.extend, owner, batch, lease.seconds):
-            raise LeaseLost(claimed.id)
+        return await self._offload.run(self._report, lease, claimed, n, text)
+
+    async def extend(self, lease: Lease, claimed: Claimed) -> str | None:
+        """Extend the lease; why the task is to stop, if it is."""
+        return await self._offload.run(self._extend, lease, claimed)
 
     async def end(self, lease: Lease, finish: Finish, options: Options, *, repeated: bool) -> None:
         """Write one outcome; ``LeaseLost`` if it was refused."""
@@ -138,59 +141,33 @@ class Pulling:
             self._tell([Lane(finish.queue, finish.priority, finish.delay)])
         else:
             self._ended([(finish.id, state)])
+            if finish.recurring is not None:
+                self._child_ended([finish.recurring])
 
-    async def _safely(
-        self, owner: int, queues: list[str] | None, limit: int, lease: float
-    ) -> tuple[list[Claimed], float]:
+    async def _safely(self, ask: Ask) -> tuple[list[Claimed], float]:
         """One try; what a cancelled caller does not get is given back at once."""
-        attempt = asyncio.ensure_future(self._offload.run(self._try, owner, queues, limit, lease))
+        attempt = asyncio.ensure_future(self._offload.run(self._taking.take, ask))
         try:
             return await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            task = asyncio.ensure_future(self._give_back(owner, attempt))
+            task = asyncio.ensure_future(self._give_back(ask.owner, attempt))
             self._giving_back.add(task)
             task.add_done_callback(self._giving_back.discard)
             raise
 
-    def _try(
-        self, owner: int, queues: list[str] | None, limit: int, lease: float
-    ) -> tuple[list[Claimed], float]:
-        """Claim lane by lane, highest priority first; in how many seconds the next is due."""
-        claimed: list[Claimed] = []
-        next_in = float("inf")
-        batch = 1
-        agenda = self._repository.agenda(queues)
-        for lane in sorted(agenda, key=lambda lane: (-lane.priority, lane.due_in)):
-            if lane.due_in > 0:
-                next_in = min(next_in, lane.due_in)
-            elif len(claimed) < limit:
-                want = Want(lane.queue, lane.priority, limit - len(claimed))
-                try:
-                    taken = self._repository.claim_until(owner, batch, [want], lease)
-                    claimed += self._in_time(owner, taken)
-                except StorageUnavailable as error:
-                    if not claimed:
-                        raise
-                    # What the lanes before gave would wait for its lease to end.
-                    log.warning("claimed less than there may be: %s", error)
-                    break
-                batch += limit + 1
-                next_in = min(next_in, AFTER_A_MISS)
-        return claimed, next_in
+    def _report(self, lease: Lease, claimed: Claimed, n: int, text: str) -> str | None:
+        self._repository.report(lease.owner, claimed.id, claimed.batch, n, text)
+        return self._extend(lease, claimed)
 
-    def _in_time(self, owner: int, taken: list[Claimed]) -> list[Claimed]:
-        """Those whose ``expires`` has not passed; the others are cancelled for it."""
-        late = [item for item in taken if item.expires_in is not None and item.expires_in <= 0]
-        if not late:
-            return taken
-        finishes = [
-            Finish(item.id, item.batch, item.attempt, Ending.CANCELLED, reason="expired")
-            for item in sorted(late)
-        ]
-        in_time = [item for item in taken if item not in late]
-        over = {item.batch for item in late} - {item.batch for item in in_time}
-        self._repository.finish(owner, finishes, sorted(over))
-        return in_time
+    def _extend(self, lease: Lease, claimed: Claimed) -> str | None:
+        """Raises ``LeaseLost`` unless lease and task are still the claim's."""
+        repository, owner, batch = self._repository, lease.owner, claimed.batch
+        if not repository.still_mine(owner, [claimed.id]):
+            raise LeaseLost(claimed.id)
+        if not repository.extend(owner, batch, lease.seconds):
+            raise LeaseLost(claimed.id)
+        notices = repository.cancels(owner)
+        return next((one.reason for one in notices if one.id == claimed.id), None)
 
     async def _take_back(self) -> None:
         """Rescue what other pullers let lapse, now and then."""
@@ -198,10 +175,16 @@ class Pulling:
             return
         self._rescue_at = self._clock.monotonic() + RESCUE
         rescued = await self._offload.run(self._repository.rescue, RESCUE_LEASES)
-        lanes = {Lane(item.queue, item.priority, 0.0) for item in rescued if not item.lost}
+        back = [item for item in rescued if item.state is Stored.SCHEDULED]
+        lanes = {Lane(item.queue, item.priority, 0.0) for item in back}
+        lanes |= {
+            Lane(item.follow.queue, item.follow.priority, item.follow.delay)
+            for item in rescued
+            if item.follow is not None
+        }
         if lanes:
             self._tell(list(lanes))
-        self._ended([(item.id, Stored.FAILED) for item in rescued if item.lost])
+        self._ended([(item.id, item.state) for item in rescued if item not in back])
 
     async def _give_back(
         self, owner: int, attempt: asyncio.Future[tuple[list[Claimed], float]]

@@ -10,18 +10,22 @@ from typing import Any, Literal
 from rota.control.handle import TaskHandle
 from rota.control.waiting import Waiters
 from rota.core.clock import Clock, Seconds, instant, seconds
-from rota.core.codec import check_mapping, dump, load
+from rota.core.codec import SIZE_LIMIT, check_mapping, dump, load
 from rota.core.duty import Offload
+from rota.core.failure import reason as as_stored
+from rota.core.ids import check_id
 from rota.core.names import check_key, check_priority, check_queue
 from rota.core.ports import Repository
 from rota.core.task import Attempt, Lane, Report, Stored, Task, TaskState
 from rota.core.unset import UNSET, Unset
 from rota.errors import (
     InvalidArgument,
+    InvalidParams,
     ResultTimeout,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
+    UnreadableResult,
 )
 
 #: How many children are looked at in one statement.
@@ -44,6 +48,7 @@ class TaskVerbs:
         changed: Callable[[str, list[Lane]], object],
         adopt: Callable[[str, dict[str, Any]], dict[str, Any]],
         revive: Callable[[str, Any], Any],
+        size_limit: int = SIZE_LIMIT,
     ) -> None:
         self._repository = repository
         self._offload = offload
@@ -53,6 +58,7 @@ class TaskVerbs:
         self._changed = changed
         self._adopt = adopt
         self._revive = revive
+        self._size_limit = size_limit
 
     async def info(self, task_id: str) -> Task:
         """The task as it stands; raises ``TaskNotFound``."""
@@ -106,14 +112,18 @@ class TaskVerbs:
     async def result(self, task_id: str, timeout: Seconds | None = None) -> Any:
         """What the work returned; in its annotated type where the work is registered here.
 
-        Raises ``TaskFailed``, ``TaskCancelled``, ``ResultTimeout``, ``TaskNotFound``.
+        Raises ``TaskFailed``, ``TaskCancelled``, ``ResultTimeout``, ``TaskNotFound``,
+        ``UnreadableResult``.
         """
         task = await self.wait(task_id, timeout)
         if task.state is TaskState.FAILED:
             raise TaskFailed(task_id, task.reason or "failed", task.error)
         if task.state is TaskState.CANCELLED:
             raise TaskCancelled(task_id, task.reason or "cancelled")
-        return self._revive(task.work, task.result)
+        try:
+            return self._revive(task.work, task.result)
+        except InvalidParams as misfit:
+            raise UnreadableResult(task.id, task.work, task.result, misfit) from misfit
 
     async def report(self, task_id: str) -> Report | None:
         """The newest progress report of a task, also after its end."""
@@ -124,7 +134,10 @@ class TaskVerbs:
         self, task_id: str, limit: int = 100, *, after: str | None = None
     ) -> list[TaskHandle[Any]]:
         """Handles of what a task spawned, by id."""
-        rows = await self._offload.run(self._repository.children, task_id, limit, after)
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidArgument(f"limit is {limit!r}; it must be 1 or more", field="limit")
+        last = None if after is None else check_id(after)
+        rows = await self._offload.run(self._repository.children, task_id, limit, last)
         return [
             TaskHandle(child, verbs=self, created=False, state_met=str(state.public))
             for child, _, state in rows
@@ -145,9 +158,14 @@ class TaskVerbs:
 
         The parent goes first, so that it spawns nothing more while its children go.
         """
-        answer = await self._cancel(task_id, reason, tombstone=tombstone)
+        if not isinstance(reason, str):
+            raise InvalidArgument(
+                f"reason is a {type(reason).__name__}; say in words why", field="reason"
+            )
+        told = as_stored(reason) or "cancelled"
+        answer = await self._cancel(task_id, told, tombstone=tombstone)
         if children:
-            await self._cancel_children(task_id, reason)
+            await self._cancel_children(task_id, told)
         return answer
 
     async def _cancel_children(self, task_id: str, reason: str) -> None:
@@ -208,7 +226,7 @@ class TaskVerbs:
         if not isinstance(params, Unset):
             task = await self.info(task_id)
             fitting = self._adopt(task.work, check_mapping(params, "params"))
-            changes["params"] = dump(fitting, "params")
+            changes["params"] = dump(fitting, "params", limit=self._size_limit)
         if not changes:
             return await self.info(task_id)
         task = await self._offload.run(self._repository.update, task_id, changes, expected_version)

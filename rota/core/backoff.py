@@ -65,4 +65,11 @@ class Backoff:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        return cls(data["first_seconds"], data["factor"], data["max_seconds"], data["jitter"])
+        try:
+            return cls(data["first_seconds"], data["factor"], data["max_seconds"], data["jitter"])
+        except (KeyError, TypeError) as error:
+            raise InvalidArgument(
+                f"a stored backoff cannot be read ({type(error).__name__}: {error}); "
+                "if a later version wrote it, upgrade rota here",
+                field="backoff",
+            ) from error

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Seconds = float | int | timedelta
 
+#: A hundred years: what is longer is a mistake, and leads past the last date there is.
+LONGEST = 36_525 * 86_400.0
+
 
 class Cancellable(Protocol):
     """Something armed that can be disarmed."""
@@ -65,17 +68,22 @@ class SystemClock:
 
 
 def seconds(value: Seconds, field: str) -> float:
-    """A duration as float seconds; negative, infinite and non-numbers are refused by name."""
+    """A duration as float seconds; negative, over a century and non-numbers are refused by name."""
     if isinstance(value, timedelta):
         result = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        result = float(value)
+        result = float(min(value, 2 * LONGEST))  # an int may be too large for a float
     else:
         raise InvalidArgument(
             f"{field} must be seconds or a timedelta, not {type(value).__name__}", field=field
         )
-    if not 0 <= result < float("inf"):
+    if not result >= 0:
         raise InvalidArgument(f"{field} is {value}; it must be zero or more", field=field)
+    if result > LONGEST:
+        raise InvalidArgument(
+            f"{field} is {value}, more than a hundred years of seconds; make it shorter",
+            field=field,
+        )
     return result
 
 
@@ -85,6 +93,8 @@ def instant(value: object, field: str) -> datetime:
         raise InvalidArgument(
             f"{field} must be an aware datetime, not {type(value).__name__}", field=field
         )
+    if value.tzinfo is UTC:
+        return value
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidArgument(
             f"{field} is a naive datetime; give it a zone, for example "

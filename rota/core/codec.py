@@ -50,7 +50,7 @@ def load(text: str | None) -> Any:
 
 def check_mapping(value: object, field: str) -> dict[str, Any]:
     """A mapping with string keys, as a dict."""
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, dict) or (value and not all(isinstance(key, str) for key in value)):
         raise InvalidArgument(
             f"{field} must be a dict with string keys, not {type(value).__name__}", field=field
         )

@@ -171,11 +171,12 @@ class Facts:
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose records carry task, work, attempt and node."""
+        """A logger whose records carry task, work, queue, attempt and node."""
         if self._logger is None:
             extra = {
                 "task_id": self.task_id,
                 "work": self.work,
+                "queue": self.queue,
                 "attempt": self.attempt,
                 "node": self.token.node,
             }
@@ -278,6 +279,20 @@ def request_stop(context: Facts, reason: str) -> None:
     context._stop = reason  # noqa: SLF001 - the engine's side of the same object
     if isinstance(context, BlockingContext):
         context._stopped.set()  # noqa: SLF001
+
+
+def same_attempt(
+    context: Facts, kind: type[Context | BlockingContext]
+) -> Context | BlockingContext:
+    """The attempt as a work of the other kind sees it, with all that was said of it so far."""
+    other: Context | BlockingContext = object.__new__(kind)
+    for name in Facts.__slots__:
+        setattr(other, name, getattr(context, name))
+    if isinstance(other, BlockingContext):
+        other._stopped = threading.Event()  # noqa: SLF001 - of the same class
+        if other.cancelled:
+            other._stopped.set()  # noqa: SLF001
+    return other
 
 
 def set_deadline(context: Facts, when: float) -> None:

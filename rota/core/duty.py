@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rota.core.clock import Clock
-from rota.errors import ForkedScheduler
+from rota.errors import ForkedScheduler, SchedulerNotRunning
 
 log = logging.getLogger("rota.duty")
 
@@ -20,6 +20,14 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 5.0
+
+
+class OffloadClosed(SchedulerNotRunning, RuntimeError):
+    """Its threads have ended: for a verb's caller the scheduler does not run any more.
+
+    A ``RuntimeError``, too, like the one of a loop that is closed: rota's own loops meet
+    both while the house comes down.
+    """
 
 
 class Duty:
@@ -177,7 +185,7 @@ class Offload:
     def _submit(self, call: Callable[[], None]) -> None:
         with self._lock:
             if self._closed:
-                raise RuntimeError(f"{self._name} is closed")
+                raise OffloadClosed("the scheduler was shut down; use another one")
             self._busy += 1
             if self._busy > len(self._threads) < self._size:
                 thread = threading.Thread(

@@ -37,8 +37,8 @@ class Holdings:
         """One task of each given batch ended; the batches that have none left."""
         over = []
         with self._lock:
-            for batch in batches:
-                self._left[batch] -= 1
+            for batch, count in Counter(batches).items():
+                self._left[batch] -= count
                 if self._left[batch] <= 0:
                     del self._left[batch]
                     over.append(batch)

@@ -9,6 +9,8 @@ import uuid
 
 from rota.errors import InvalidArgument
 
+#: A random hex digit with its upper two bits set to the variant's.
+_VARIANT = {f"{digit:x}": f"{0x8 | digit & 0x3:x}" for digit in range(16)}
 _NAMESPACE = uuid.UUID("8e7a1f0e-6f5f-5c7e-9a27-3b1d8f0c6a11")
 
 
@@ -23,6 +25,20 @@ def new_id() -> str:
     high = f"{stamp:012x}7{tail >> 68 & 0xFFF:03x}"
     low = f"{0x8000000000000000 | (tail & 0x3FFFFFFFFFFFFFFF):016x}"
     return f"{high[:8]}-{high[8:12]}-{high[12:]}-{low[:4]}-{low[4:]}"
+
+
+def new_ids(count: int) -> list[str]:
+    """So many fresh ids in ascending order: made together, they stand side by side in a B-tree."""
+    stamp = f"{time.time_ns() // 1_000_000:012x}"
+    head = f"{stamp[:8]}-{stamp[8:]}-7"
+    tail = os.urandom(10 * count).hex()
+    ids = [
+        f"{head}{tail[at : at + 3]}-{_VARIANT[tail[at + 3]]}{tail[at + 4 : at + 7]}"
+        f"-{tail[at + 7 : at + 19]}"
+        for at in range(0, 20 * count, 20)
+    ]
+    ids.sort()
+    return ids
 
 
 def derive_id(*parts: object) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Self
 
 from rota.core.backoff import Backoff
+from rota.errors import InvalidArgument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +83,44 @@ def decode_options(text: str) -> Options:
     """The options of stored JSON; cached, since most tasks of a work share one text.
 
     Keys this version does not know are passed over: a newer node may have written them.
+    Raises ``InvalidArgument`` for what it cannot read all the same.
     """
-    data = json.loads(text)
+    try:
+        return _decoded(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidArgument(
+            f"stored options cannot be read ({type(error).__name__}: {error}); "
+            "if a later version wrote them, upgrade rota here",
+            field="options",
+        ) from error
+
+
+def options_or_default(text: str) -> Options:
+    """As :func:`decode_options`, the defaults for what cannot be read.
+
+    For rescue and for listings: one damaged row must not stand in the way of all others.
+    """
+    try:
+        return decode_options(text)
+    except InvalidArgument:
+        return Options()
+
+
+def _decoded(data: dict[str, Any]) -> Options:
     backoff = data.get("backoff")
     return Options(
-        max_attempts=data.get("max_attempts", 1),
+        max_attempts=_number(data, "max_attempts", 1),
         backoff=Backoff.from_json(backoff) if backoff else None,
-        timeout=data.get("timeout_seconds"),
-        max_rescues=data.get("max_rescues", 5),
+        timeout=_number(data, "timeout_seconds", None),
+        max_rescues=_number(data, "max_rescues", 5),
         store_result=data.get("store_result", True),
         on_done=FollowUp.from_json(data.get("on_done")),
         on_failed=FollowUp.from_json(data.get("on_failed")),
     )
+
+
+def _number(data: dict[str, Any], key: str, default: int | None) -> Any:
+    value = data.get(key, default)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"{key} is {value!r}, which is no number")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from rota.core.recurring import Decision, Definition, Fire
+from rota.core.audit_store import AuditStore
+from rota.core.looking import LookingStore
+from rota.core.recurring_store import RecurringStore
 from rota.core.task import (
     Attempt,
     CancelNotice,
@@ -73,10 +75,15 @@ class TaskStore(Protocol):
         written, when a task's ``fence`` is no longer its parent's token.
         """
 
-    def insert_in(self, connection: object, tasks: Sequence[NewTask]) -> list[Inserted]:
+    def insert_in(
+        self, connection: object, tasks: Sequence[NewTask], *, together: bool = False
+    ) -> list[Inserted]:
         """The same inside the caller's transaction, which may still be rolled back.
 
-        ``connection`` is a SQLAlchemy ``Connection`` of any driver, or psycopg's own.
+        ``connection`` is a SQLAlchemy ``Connection`` of any driver, or psycopg's own. With
+        ``together`` a task that was not to meet another and does raises ``DuplicateTask``.
+        Whatever is raised then, none of the tasks is in the transaction, which goes on with what
+        its owner wrote before; without it a refused value fails a transaction of PostgreSQL's.
         """
 
     def get(self, task_id: str) -> Task | None:
@@ -89,7 +96,7 @@ class TaskStore(Protocol):
         """The attempts that ended, oldest first."""
 
     def find_key(self, unique: str) -> str | None:
-        """The unfinished task with this unique key."""
+        """The unfinished task with this unique key, or period key while the period lasts."""
 
     def cancel(self, task_id: str, reason: str, *, tombstone: bool = False) -> Stored | None:
         """Cancel what waits, ask what works; the state it met, None if there is no such task.
@@ -150,7 +157,10 @@ class ClaimStore(Protocol):
     """Take tasks to run them, and say how that ended."""
 
     def agenda(self, queues: Sequence[str] | None) -> list[Lane]:
-        """The lanes of these queues (None: all) that hold scheduled tasks, and their first."""
+        """The lanes of these queues (None: all) that hold scheduled tasks, and their first.
+
+        Paused queues and parked tasks are left out.
+        """
 
     def claim(
         self,
@@ -178,7 +188,27 @@ class ClaimStore(Protocol):
         ``owner`` is a random number of its own, made for this claim; the token is (owner,
         batch) as ever, and ``finish``, ``report`` and ``drop_lease`` take it. After
         ``lease`` seconds without ``extend`` any node's ``rescue`` takes the tasks back; until
-        somebody has, ``finish`` still counts.
+        somebody has, ``finish`` still counts. Tasks that were lost before get a lease of their
+        own, numbered above ``batch``; reserve ``batch + ready`` numbers. Parked tasks are
+        ``claim_parked_until``'s.
+        """
+
+    def claim_parked_until(
+        self,
+        owner: int,
+        batch: int,
+        queues: Sequence[str] | None,
+        limit: int,
+        lease: float,
+        *,
+        floor: int = -100,
+        but_not: Collection[str] = (),
+    ) -> list[Claimed]:
+        """As ``claim_until``, of what is parked and due in these queues (None: all).
+
+        Of whatever work, since who pulls knows none, but those ``but_not`` names; of priority
+        ``floor`` or higher, the highest first. What a node has just ignored is not due for
+        a moment. Cheap when nothing is parked; reserve ``batch + limit`` numbers.
         """
 
     def extend(self, owner: int, batch: int, lease: float) -> bool:
@@ -268,13 +298,21 @@ class NodeStore(Protocol):
         """
 
     def rescue(self, limit: int) -> list[Rescued]:
-        """Make claimable what leases without a node hold, at most ``limit`` leases."""
+        """Make claimable what leases without a node hold, at most ``limit`` leases.
+
+        A task with a cancel reason is cancelled, one lost too often fails and what it asks
+        for ``on_failed`` is inserted along with that. Either has an attempt ``lost`` and is
+        nobody's outcome: no repeated finish is taken for it. Answers each task it touched.
+        """
 
     def held(self, node: int) -> list[tuple[int, list[str]]]:
         """The node's leases: (batch, ids)."""
 
     def drop_lease(self, node: int, batch: int) -> int:
-        """Release what is left in one of the node's own leases; how many tasks that were."""
+        """Release what is left in one of the node's own leases; how many tasks that were.
+
+        What had been asked to stop is cancelled, as ``rescue`` does it.
+        """
 
     def cancels(self, node: int) -> list[CancelNotice]:
         """Running tasks of this node that somebody asked to stop."""
@@ -289,40 +327,10 @@ class NodeStore(Protocol):
         """Keep the history's house: partitions ahead, retention, folded counts."""
 
 
-class RecurringStore(Protocol):
-    """Definitions and their firing."""
-
-    def put_recurring(self, definition: Definition) -> bool:
-        """Insert, or change if the content differs; False when nothing changed.
-
-        Content is everything but ``next_fire_at``, ``last_fire_at`` and ``version``, so
-        that stating a definition again at every start does not move its next tick. A
-        change takes the given ``next_fire_at``, keeps ``last_fire_at``, and counts the
-        version up.
-        """
-
-    def get_recurring(self, recurring_id: str) -> Definition | None: ...
-
-    def list_recurring(self) -> list[Definition]: ...
-
-    def remove_recurring(self, recurring_id: str) -> bool: ...
-
-    def due_recurring(self, within: float, limit: int) -> tuple[list[Definition], float | None]:
-        """Definitions due within so many seconds, and in how many the next after them is."""
-
-    def fire(self, fires: Sequence[tuple[Fire, NewTask | None]]) -> list[Inserted | None]:
-        """CAS each definition and insert its child, one transaction; None where the CAS lost.
-
-        In order, so that several ticks of one definition may follow each other. A tick
-        won without a child, or whose child met an existing task, answers ``created=False``.
-        A paused definition wins no tick.
-        """
-
-    def decisions(self, recurring_id: str, limit: int) -> list[Decision]: ...
-
-
 @runtime_checkable
-class Repository(TaskStore, ClaimStore, NodeStore, RecurringStore, Protocol):
+class Repository(
+    TaskStore, ClaimStore, NodeStore, RecurringStore, LookingStore, AuditStore, Protocol
+):
     """Where tasks are mirrored. Synchronous, batch-first, called from rota's own threads."""
 
     @property

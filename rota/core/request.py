@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from rota.core.clock import Seconds
 from rota.core.options import Options
@@ -28,8 +28,7 @@ class Unique:
 OnConflict = Literal["raise", "return", "replace"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleRequest:
+class ScheduleRequest(NamedTuple):
     """What is to be stored, with every option resolved; middleware passes on a changed copy.
 
     ``params`` are JSON-able, as they will be stored. ``at`` is None where the database
@@ -47,7 +46,7 @@ class ScheduleRequest:
     delay: float = 0.0
     expires_at: datetime | None = None
     expires_in: float | None = None
-    options: Options = field(default_factory=Options)
+    options: Options = Options()
     meta: dict[str, Any] | None = None
     unique: str | None = None
     on_conflict: OnConflict = "raise"
@@ -62,7 +61,7 @@ class ScheduleRequest:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with these fields changed."""
-        return replace(self, **changes)
+        return self._replace(**changes)
 
 
 ScheduleNext = Callable[[ScheduleRequest], Awaitable[Inserted]]

@@ -110,18 +110,20 @@ class Run:
     """
 
     __slots__ = (
+        "_context",
+        "_make_context",
         "_notes",
+        "_options",
         "_params",
         "claimed",
-        "context",
         "lingering",
+        "node",
         "received",
         "settled",
         "started",
         "stop_reason",
         "stopped",
         "target",
-        "token",
         "works",
     )
 
@@ -129,23 +131,25 @@ class Run:
         self,
         claimed: Claimed,
         *,
-        token: Token,
+        node: int,
         works: Sequence[Runnable],
-        context: Context | BlockingContext,
+        make_context: Callable[[Run], Context | BlockingContext],
         started: float,
         received: float,
     ) -> None:
-        self.claimed: Claimed = claimed
-        self.token: Token = token
-        self.works: Sequence[Runnable] = works
-        self.context: Context | BlockingContext = context
-        self.started: float = started  #: on the monotonic clock
-        self.received: float = received  #: when its claim was answered, on the same clock
-        self.settled: bool = False  #: its outcome is out: what comes later is dropped
+        self.claimed = claimed
+        self.node = node
+        self.works = works
+        self.started = started  #: on the monotonic clock
+        self.received = received  #: when its claim was answered, on the same clock
+        self.settled = False  #: its outcome is out: what comes later is dropped
         self.stopped: Stop | None = None
-        self.stop_reason: str = ""
+        self.stop_reason = ""
         self.target: asyncio.Task[Any] | None = None  #: what a stop cancels
         self.lingering: asyncio.Future[Any] | None = None  #: goes on after the outcome
+        self._make_context = make_context
+        self._context: Context | BlockingContext | None = None
+        self._options: Options | None = None
         self._params: dict[str, Any] | None = None
         self._notes: dict[str, Any] | None = None
 
@@ -160,8 +164,33 @@ class Run:
         return self.claimed.work
 
     @property
+    def token(self) -> Token:
+        """The right to run this attempt."""
+        return Token(self.node, self.claimed.batch)
+
+    @property
     def options(self) -> Options:
-        return decode_options(self.claimed.options)
+        if self._options is None:
+            self._options = decode_options(self.claimed.options)
+        return self._options
+
+    @property
+    def context(self) -> Context | BlockingContext:
+        """What the work sees of its attempt; made when somebody looks, on the event loop."""
+        if self._context is None:
+            self._context = self._make_context(self)
+            if self.stopped is not None:
+                request_stop(self._context, self.stop_reason)
+        return self._context
+
+    @context.setter
+    def context(self, context: Context | BlockingContext) -> None:
+        self._context = context
+
+    @property
+    def completed(self) -> bool:
+        """Whether the work has called ``ctx.complete``, committed or not; any thread."""
+        return self._context is not None and self._context.completed
 
     @property
     def params(self) -> dict[str, Any]:
@@ -187,7 +216,8 @@ class Run:
             return
         self.stopped = why
         self.stop_reason = reason
-        request_stop(self.context, reason)
+        if self._context is not None:
+            request_stop(self._context, reason)
         if self.target is not None:
             self.target.cancel(cause)
 

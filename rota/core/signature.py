@@ -95,7 +95,7 @@ class Signature:
 
         Answers the same JSON as :meth:`encode` does for the Python values.
         """
-        if not isinstance(params, Mapping):
+        if type(params) is not dict and not isinstance(params, Mapping):
             raise InvalidParams(
                 f"params must be a dict, not {type(params).__name__}; {self._takes()}",
                 field="params",

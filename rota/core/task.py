@@ -253,17 +253,27 @@ class Finish(NamedTuple):
     follow: NewTask | None = None  #: inserted in the same transaction, if this is accepted
     queue: str = ""  #: where it came from, so that whoever frees it can say where it went
     priority: int = 0
+    recurring: str | None = None  #: whose child it is
 
 
 class Rescued(NamedTuple):
-    """One task taken back from a node that died; ``lost`` if it was failed for that."""
+    """One task taken back from a node that died, and what became of it.
+
+    ``state``: ``SCHEDULED`` again, ``FAILED`` as lost, or ``CANCELLED``, as it had been asked to.
+    """
 
     id: str
     work: str
     queue: str
     priority: int
     node: int
-    lost: bool
+    state: Stored
+    follow: NewTask | None = None  #: inserted along with it, since it failed
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was failed for that."""
+        return self.state is Stored.FAILED
 
 
 class Report(NamedTuple):
@@ -300,6 +310,7 @@ class Membership(NamedTuple):
     host: str
     pid: int
     lease: float
+    version: str = ""  #: of its rota
 
 
 class NodeView(NamedTuple):

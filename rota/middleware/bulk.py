@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
@@ -15,6 +16,12 @@ log = logging.getLogger("rota.middleware")
 
 #: Writes all requests that came through, all or none.
 Store = Callable[[list[ScheduleRequest]], Awaitable[list[Inserted]]]
+
+
+#: Writes what came through, each in its place, beside the errors that others met on the way.
+StoreEach = Callable[[list[ScheduleRequest | Exception]], Awaitable[list[Inserted]]]
+#: After so many chains the loop gets a turn.
+SLICE = 50
 
 
 class _AtTheEnd:
@@ -39,6 +46,8 @@ async def store_through(
     rejection refuses them all, before anything is written.
     """
     send = compose_schedule(chain, _wait_at_the_end)
+    if send is _wait_at_the_end:
+        return list(requests), await store(list(requests))
     waiting: list[Coroutine[Any, Any, Inserted]] = []
     came: list[ScheduleRequest] = []
     try:
@@ -55,6 +64,46 @@ async def store_through(
         for coroutine in waiting:
             _close(coroutine)
     return came, results
+
+
+async def store_each(
+    chain: Sequence[Middleware], requests: Sequence[ScheduleRequest], store: StoreEach
+) -> None:
+    """Each request through the chain as far as it comes, one write, then back up each chain.
+
+    Unlike ``store_through`` a rejection (or another error) concerns its own request only:
+    ``store`` finds it in that request's place. What a chain raises on its way back is
+    logged, since its request is stored by then.
+    """
+    send = compose_schedule(chain, _wait_at_the_end)
+    waiting: list[Coroutine[Any, Any, Inserted]] = []
+    came: list[ScheduleRequest | Exception] = []
+    try:
+        for number, request in enumerate(requests, 1):
+            coroutine = send(request)
+            waiting.append(coroutine)  # type: ignore[arg-type]
+            try:
+                came.append((await _to_the_end(coroutine)).request)  # type: ignore[arg-type]
+            except Exception as error:  # noqa: BLE001 - handed on in the request's place
+                came.append(error)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        answers = await store(came)
+        for number, coroutine in enumerate(waiting):
+            if isinstance(came[number], ScheduleRequest):
+                await _back_or_log(coroutine, answers[number])
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+    finally:
+        for coroutine in waiting:
+            _close(coroutine)
+
+
+async def _back_or_log(coroutine: Coroutine[Any, Any, Inserted], answer: Inserted) -> None:
+    try:
+        await _back(coroutine, answer)
+    except Exception:
+        log.exception("a middleware's on_schedule raised after task %s was stored", answer.id)
 
 
 def _close(coroutine: Coroutine[Any, Any, Inserted]) -> None:

@@ -37,6 +37,14 @@ class Middleware:
         return call_next(run)
 
 
+class Occasional(Middleware):
+    """A built-in that has nothing to do for most runs, and leaves itself out of those."""
+
+    def around(self, call_next: ExecuteNext) -> ExecuteNext:
+        """``on_execute`` with its ``call_next``, or that alone, as the run needs it."""
+        raise NotImplementedError
+
+
 class _Hook(Middleware):
     """A plain function in the place of a middleware."""
 
@@ -125,7 +133,11 @@ def compose_execute(chain: Sequence[Middleware], work: ExecuteNext) -> ExecuteNe
     call = work
     for item in chain:
         if _overrides(item, "on_execute") and not is_blocking(item):
-            call = _bind(item.on_execute, call)
+            # A subclass may have more to do than the built-in: it is never left out.
+            if isinstance(item, Occasional) and "around" in vars(type(item)):
+                call = item.around(call)
+            else:
+                call = _bind(item.on_execute, call)
     return call
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rota.core.clock import Clock
 from rota.core.duty import Duty
+from rota.core.eventlog import about
 from rota.core.holdings import Holdings
 from rota.core.ports import ClaimStore
 from rota.core.task import Ending, Finish, Stored
@@ -17,6 +18,7 @@ from rota.errors import DataRefused
 log = logging.getLogger("rota.middleware")
 
 GROUP_LIMIT = 1_000
+_AGO = Finish._fields.index("ago")
 #: With so many outcomes unwritten the node claims nothing more.
 FULL = 20_000
 #: Why a task failed whose outcome the database refused.
@@ -78,8 +80,12 @@ class Finisher:
 
     def put(self, node: int, finish: Finish, *, repeated: bool = False) -> None:
         """Hand over one outcome; ``repeated`` if the attempt may have written one already."""
+        item = _Item(node, finish, self._clock.monotonic(), repeated)
         with self._lock:
-            self._inbox.append(_Item(node, finish, self._clock.monotonic(), repeated))
+            inbox = self._inbox
+            inbox.append(item)
+            if len(inbox) > 1:
+                return  # whoever put the first has woken the thread, which takes all there is
             self._empty.clear()
         self.duty.wake()
 
@@ -150,9 +156,7 @@ class Finisher:
         group = part.items
         now = self._clock.monotonic()
         finishes = [
-            item.finish
-            if item.finish.ago is None
-            else item.finish._replace(ago=item.finish.ago + now - item.at)
+            item.finish if item.finish.ago is None else _aged(item.finish, now - item.at)
             for item in group
         ]
         over = [batch for batch in part.over if batch not in self._kept]
@@ -164,15 +168,20 @@ class Finisher:
             log.warning(
                 "%d late outcome(s) were refused: their leases were lost, other attempts count",
                 refused,
+                extra=about("refused", tasks=refused),
             )
-        written = [
-            Written(item.node, item.finish, state)
-            for item, state in zip(group, states, strict=True)
-        ]
+        node = group[0].node
+        written = [Written(node, *pair) for pair in zip(finishes, states, strict=True)]
         try:
             self._on_written(written)
         except Exception:
             log.exception("outcomes were written, but who waits for them could not be told")
+
+
+def _aged(finish: Finish, waited: float) -> Finish:
+    """As if it were said now; without ``_replace``, which would take three times as long."""
+    ago = finish.ago + waited if finish.ago is not None else None
+    return Finish._make((*finish[:_AGO], ago, *finish[_AGO + 1 :]))
 
 
 def _smaller(part: _Part, error: DataRefused) -> list[_Part]:

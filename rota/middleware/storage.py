@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, ClassVar, assert_never
 
 from rota.core.clock import Clock, seconds
 from rota.core.codec import SIZE_LIMIT, dump, load
 from rota.core.conflict import refuse_met
 from rota.core.duty import Offload
+from rota.core.eventlog import attempt_ended
 from rota.core.failure import describe, noted, reason, to_json
 from rota.core.ids import new_id
 from rota.core.options import Options, decode_options
 from rota.core.outcome import Again, Cancel, Done, Fail, Ignore, Outcome, Release, Retry
 from rota.core.ports import Repository
+from rota.core.recurring import Fire
 from rota.core.request import ScheduleNext, ScheduleRequest
 from rota.core.run import ExecuteNext, Run
 from rota.core.task import Ending, Finish, Inserted, NewTask, Stored
-from rota.errors import InvalidArgument
+from rota.errors import InvalidArgument, RecurringNotFound
 from rota.middleware.chain import Middleware
 from rota.middleware.finisher import Finisher
 from rota.middleware.inserter import Inserter
@@ -62,14 +65,24 @@ class StorageMiddleware(Middleware):
         self._run_in = run_in
         self._follow = follow
         self._size_limit = size_limit
+        none = Options()
+        self._encoded = none, none.encode()  #: the last options and their text
 
     async def on_schedule(self, request: ScheduleRequest, call_next: ScheduleNext) -> Inserted:  # noqa: ARG002 - the clock end
         new = self.row(request)
         if request.rider is not None:
-            answer = (await self._offload.run(self._repository.fire, [(request.rider, new)]))[0]
-            return answer or Inserted(new.id, created=False, state=Stored.SCHEDULED)
+            fired = (await self._offload.run(self._repository.fire, [(request.rider, new)]))[0]
+            return Inserted(fired.task or new.id, fired.created, Stored.SCHEDULED)
         answer = (await self._insert(request.connection, [new]))[0]
         return refuse_met([new], [answer])[0]
+
+    async def _fire(self, rider: Fire, new: NewTask) -> Inserted:
+        """A recurring task's child with its tick; many at once go by ``Firing``."""
+        fires = [(replace(rider, task=new.id), new)]
+        fired = (await self._offload.run(self._repository.fire, fires))[0]
+        if fired.decision is None and rider.by_hand:
+            raise RecurringNotFound(rider.recurring)
+        return Inserted(fired.task or new.id, fired.created, Stored.SCHEDULED)
 
     async def store_many(self, requests: list[ScheduleRequest]) -> list[Inserted]:
         """Insert all of these, or none, in one transaction."""
@@ -82,33 +95,39 @@ class StorageMiddleware(Middleware):
         if connection is None or self._run_in is None:
             return await self._inserter.insert(rows)
         answers: list[Inserted] = await self._run_in(
-            connection, lambda plain: self._repository.insert_in(plain, rows)
+            connection,
+            lambda plain: self._repository.insert_in(plain, rows, together=len(rows) > 1),
         )
         return answers
 
     def row(self, request: ScheduleRequest) -> NewTask:
         """The request as the repository takes it."""
         limit = self._size_limit
+        options, encoded = self._encoded
+        if request.options is not options:
+            encoded = request.options.encode()
+            self._encoded = request.options, encoded
+        # In the fields' order, since naming nineteen of them would take twice as long.
         return NewTask(
-            id=request.id,
-            work=request.work,
-            queue=request.queue,
-            priority=request.priority,
-            params=dump(request.params, "params", limit=limit) if request.params else "{}",
-            options=request.options.encode(),
-            at=request.at,
-            delay=request.delay,
-            expires_at=request.expires_at,
-            expires_in=request.expires_in,
-            meta=None if request.meta is None else dump(request.meta, "meta", limit=limit),
-            unique=request.unique,
-            on_conflict=request.on_conflict,
-            given_id=request.given_id,
-            parent=request.parent,
-            recurring=request.recurring,
-            fire_at=request.fire_at,
-            period=request.period,
-            fence=request.fence,
+            request.id,
+            request.work,
+            request.queue,
+            request.priority,
+            dump(request.params, "params", limit=limit) if request.params else "{}",
+            encoded,
+            request.at,
+            request.delay,
+            request.expires_at,
+            request.expires_in,
+            None if request.meta is None else dump(request.meta, "meta", limit=limit),
+            request.unique,
+            request.on_conflict,
+            request.given_id,
+            request.parent,
+            request.recurring,
+            request.fire_at,
+            request.period,
+            request.fence,
         )
 
     async def on_execute(self, run: Run, call_next: ExecuteNext) -> Outcome:
@@ -122,13 +141,15 @@ class StorageMiddleware(Middleware):
         run.settled = True
         try:
             finish = self.ending(run, outcome)
-            if run.options.on_done is not None or run.options.on_failed is not None:
-                finish = await self.with_follow_up(run.id, run.options, finish)
+            options = run.options
+            if options.on_done is not None or options.on_failed is not None:
+                finish = await self.with_follow_up(run.id, options, finish)
         except Exception as error:  # noqa: BLE001 - an outcome with impossible fields
             finish = self.ending(run, _failed(error))
         # Completed in the work's own transaction: this counts only if that was rolled back,
         # else the attempt's own completion is found in history.
-        self._finisher.put(run.token.node, finish, repeated=run.context.completed)
+        self._finisher.put(run.node, finish, repeated=run.completed)
+        attempt_ended(run, finish)
         return outcome
 
     async def with_follow_up(self, task_id: str, options: Options, finish: Finish) -> Finish:
@@ -157,66 +178,88 @@ class StorageMiddleware(Middleware):
 
     def ending(self, run: Run, outcome: Outcome) -> Finish:
         """The outcome as the repository takes it."""
-        claimed = run.claimed
-        finish = Finish(
-            claimed.id,
-            claimed.batch,
-            claimed.attempt,
-            Ending.DONE,
-            ago=self._clock.monotonic() - run.started,
-            queue=claimed.queue,
-            priority=claimed.priority,
-        )
         match outcome:
             case Done(result=result):
-                return self._done(run, finish, result)
+                return self._done(run, result)
             case Retry():
-                return finish._replace(
-                    ending=Ending.RETRY,
+                return self._finish(
+                    run,
+                    Ending.RETRY,
                     payload=noted(outcome.error),
                     reason=reason(outcome.reason) or None,
                     delay=0.0 if outcome.after is None else seconds(outcome.after, "after"),
                 )
             case Fail():
-                return finish._replace(
-                    ending=Ending.FAILED,
+                return self._finish(
+                    run,
+                    Ending.FAILED,
                     payload=noted(outcome.error),
                     reason=reason(outcome.reason) or "failed",
                 )
             case Cancel():
-                return finish._replace(
-                    ending=Ending.CANCELLED,
+                return self._finish(
+                    run,
+                    Ending.CANCELLED,
                     payload=noted(outcome.error),
                     reason=reason(outcome.reason) or "cancelled",
                     end_recurring=bool(outcome.recurring),
                 )
             case Again():
-                return self._again(finish, outcome)
+                return self._again(run, outcome)
             case Release():
-                return finish._replace(ending=Ending.RELEASE, delay=seconds(outcome.after, "after"))
+                return self._finish(run, Ending.RELEASE, delay=seconds(outcome.after, "after"))
             case Ignore():
-                return finish._replace(
-                    ending=Ending.PARK, reason="ignored", delay=10.0, keep_from=True
-                )
+                return self._finish(run, Ending.PARK, reason="ignored", delay=10.0, keep_from=True)
             case _:
                 assert_never(outcome)
 
-    def _done(self, run: Run, finish: Finish, result: object) -> Finish:
-        if result is None or not run.options.store_result:
-            return finish
-        try:
-            return finish._replace(payload=dump(result, "result", limit=self._size_limit))
-        except InvalidArgument as error:
-            return finish._replace(ending=Ending.FAILED, reason=str(error))
+    def _finish(
+        self,
+        run: Run,
+        ending: Ending,
+        *,
+        payload: str | None = None,
+        reason: str | None = None,
+        delay: float = 0.0,
+        params: str | None = None,
+        keep_from: bool = False,
+        end_recurring: bool = False,
+    ) -> Finish:
+        claimed = run.claimed
+        # In the fields' order, since naming fifteen of them would take twice as long.
+        return Finish(
+            claimed.id,
+            claimed.batch,
+            claimed.attempt,
+            ending,
+            payload,
+            reason,
+            delay,
+            params,
+            self._clock.monotonic() - run.started,
+            keep_from,
+            end_recurring,
+            None,
+            claimed.queue,
+            claimed.priority,
+            claimed.recurring,
+        )
 
-    def _again(self, finish: Finish, outcome: Again) -> Finish:
+    def _done(self, run: Run, result: object) -> Finish:
+        if result is None or not run.options.store_result:
+            return self._finish(run, Ending.DONE)
+        try:
+            payload = dump(result, "result", limit=self._size_limit)
+        except InvalidArgument as error:
+            return self._finish(run, Ending.FAILED, reason=str(error))
+        return self._finish(run, Ending.DONE, payload=payload)
+
+    def _again(self, run: Run, outcome: Again) -> Finish:
         try:
             params = None if outcome.params is None else dump(outcome.params, "params")
         except InvalidArgument as error:
-            return finish._replace(ending=Ending.FAILED, reason=str(error))
-        return finish._replace(
-            ending=Ending.AGAIN, delay=seconds(outcome.after, "after"), params=params
-        )
+            return self._finish(run, Ending.FAILED, reason=str(error))
+        return self._finish(run, Ending.AGAIN, delay=seconds(outcome.after, "after"), params=params)
 
 
 def _failed(error: BaseException) -> Fail:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -13,7 +13,7 @@ from rota.core.clock import Cancellable, Clock
 from rota.core.context import set_deadline
 from rota.core.outcome import Outcome
 from rota.core.run import ExecuteNext, Run, Stop
-from rota.middleware.chain import Middleware
+from rota.middleware.chain import Occasional
 
 log = logging.getLogger("rota.middleware")
 
@@ -28,7 +28,7 @@ class RunTimeout(TimeoutError):
     """The run took longer than its ``timeout``."""
 
 
-class TimeoutMiddleware(Middleware):
+class TimeoutMiddleware(Occasional):
     """Ends a run's wait at its ``timeout``, whatever the work does.
 
     A coroutine is cancelled, a thread sees ``ctx.cancelled``. The outcome does not wait
@@ -40,6 +40,14 @@ class TimeoutMiddleware(Middleware):
     def __init__(self, *, alarms: Alarms, clock: Clock) -> None:
         self._alarms = alarms
         self._clock = clock
+
+    def around(self, call_next: ExecuteNext) -> ExecuteNext:
+        def call(run: Run) -> Awaitable[Outcome]:
+            if run.options.timeout is None:
+                return call_next(run)
+            return self.on_execute(run, call_next)
+
+        return call
 
     async def on_execute(self, run: Run, call_next: ExecuteNext) -> Outcome:
         limit = run.options.timeout

@@ -21,6 +21,7 @@ from rota.registry.command import (
     CommandResult,
     command_work,
 )
+from rota.registry.declaration import Declaration, DeclaredOptions, W, declaring
 from rota.registry.options import Runner, WorkOptions
 from rota.registry.work import (
     AsyncWithContext,
@@ -38,8 +39,11 @@ from rota.registry.work import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rota.core.backoff import Backoff, BackoffFunction
     from rota.core.clock import Seconds
+    from rota.triggers import Trigger
 
 AnyWork = Work[..., Any]
 
@@ -65,6 +69,7 @@ class WorkRegistry:
         self._works: dict[str, AnyWork] = {}
         self._names: dict[str, AnyWork] = {}
         self._included: list[tuple[str, WorkRegistry]] = []
+        self._declared: dict[str, Declaration] = {}
         self._changes = 0
         self._index = _Index(-1, {}, (), {})
 
@@ -172,6 +177,31 @@ class WorkRegistry:
         self._add(work)
         return work
 
+    def recurring(
+        self,
+        id: str,  # noqa: A002
+        trigger: Trigger,
+        params: Mapping[str, Any] | None = None,
+        /,
+        **options: Unpack[DeclaredOptions],
+    ) -> Callable[[W], W]:
+        """Have the registered work below run again and again, on every start of a node.
+
+        ``options`` are the rules of :class:`RuleOptions` and options of the children. A
+        definition that is stored already like this keeps its rhythm; a lower ``version=``
+        never replaces a higher one.
+        """
+        return declaring(self._declare, id, trigger, params, options)
+
+    def declarations(self) -> Iterator[tuple[str, Declaration]]:
+        """The recurring tasks declared here and in included registries, prefixes in their ids."""
+        with self._lock:
+            own, included = list(self._declared.items()), list(self._included)
+        yield from own
+        for prefix, registry in included:
+            for name, declaration in registry.declarations():
+                yield prefix + name, declaration
+
     def include(self, prefix: str, registry: WorkRegistry) -> None:
         """Offer another registry's works too, under ``prefix + id``; also those it gets later."""
         if registry is self or self in registry.family():
@@ -243,6 +273,16 @@ class WorkRegistry:
     def __bool__(self) -> bool:
         """An empty registry is still a registry."""
         return True
+
+    def _declare(self, declaration: Declaration) -> None:
+        with self._lock:
+            if declaration.id in self._declared:
+                raise InvalidName(
+                    f"recurring task {declaration.id!r} is declared already, above "
+                    f"{self._declared[declaration.id].work.location}; give each its own id",
+                    field="id",
+                )
+            self._declared[declaration.id] = declaration
 
     def _add(self, work: AnyWork) -> None:
         with self._lock:

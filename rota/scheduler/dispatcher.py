@@ -6,7 +6,8 @@ import asyncio
 import contextvars
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from rota.core.clock import Clock
 from rota.scheduler.line import Line, Place
@@ -16,6 +17,7 @@ log = logging.getLogger("rota.scheduler")
 
 #: How many runs one turn of the loop starts, so that a burst does not hold it up.
 STARTS_PER_TURN = 100
+_NEVER = float("inf")
 
 
 class Entry:
@@ -29,6 +31,7 @@ class Entry:
         "due",
         "line",
         "lingering",
+        "name",
         "priority",
         "queue",
         "ripe_at",
@@ -38,19 +41,22 @@ class Entry:
         "withdrawn",
     )
 
-    def __init__(self, due: float, *, priority: int = 0, queue: str = "") -> None:
+    def __init__(
+        self, due: float, *, priority: int = 0, queue: str = "", name: str = "rota-call"
+    ) -> None:
         self.due = due  #: on the monotonic clock
         self.priority = priority
         self.queue = queue
+        self.name = name  #: of its asyncio task
         self.withdrawn = False
         self.started = False
-        self.ripe_at = float("inf")  #: since when it waits for a slot
+        self.ripe_at = _NEVER  #: since when it waits for a slot
         self.ticking = False  #: in the timer's heap
         self.line: Line | None = None  #: where it waits for a slot
         self.task: asyncio.Task[None] | None = None
         self.lingering: asyncio.Future[object] | None = None
 
-    async def run(self) -> None:
+    def run(self) -> Coroutine[Any, Any, None]:
         raise NotImplementedError
 
     def dropped(self) -> None:
@@ -96,6 +102,7 @@ class Dispatcher:
         self.overdue = 0  #: of these: runs whose outcome is out, but whose thread goes on
         self.received = 0  #: entries ever added
         self.freed = 0  #: slots ever given back
+        self._freed_told = 0
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Hold these until they are due; what is due goes on at once."""
@@ -104,11 +111,12 @@ class Dispatcher:
         self._holding.update(entries)
         for entry in entries:
             if entry.due <= now:
-                self._queue_up(entry)
+                self._queue_up(entry, now)
             else:
                 entry.ticking = True
                 self._timer.push(entry.due, self._fall_due, entry, priority=entry.priority)
-        self._turn_soon()
+        if self._ready:
+            self._turn_soon()
 
     def withdraw(self, entry: Entry) -> bool:
         """Take back an entry that has not started; False if it has."""
@@ -178,38 +186,46 @@ class Dispatcher:
 
     def _fall_due(self, entry: Entry) -> None:
         entry.ticking = False
-        self._queue_up(entry)
+        self._queue_up(entry, self._clock.monotonic())
         self._turn_soon()
 
-    def _queue_up(self, entry: Entry) -> None:
+    def _queue_up(self, entry: Entry, now: float) -> None:
         self._arrivals += 1
-        entry.ripe_at = self._clock.monotonic()
+        entry.ripe_at = now
         self._ready.push((-entry.priority, entry.due, self._arrivals, entry))
 
     def _turn_soon(self) -> None:
-        if not self._turn_pending and self._ready:
+        if not self._turn_pending:
             self._turn_pending = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        """Fill the free slots; one turn for all that came or ended since the last."""
         self._turn_pending = False
-        if not self._may_start():
-            return
-        starts = 0
-        while self._ready and self.running < self.concurrency:
-            if starts >= STARTS_PER_TURN:
+        if self._ready and self.running < self.concurrency and self._may_start():
+            self._fill_slots()
+        if self.freed != self._freed_told:
+            self._freed_told = self.freed
+            self._on_free()
+
+    def _fill_slots(self) -> None:
+        most = self.running + STARTS_PER_TURN
+        limits = self.limits
+        while self.running < self.concurrency:
+            if self.running >= most:
                 self._turn_soon()
                 return
             place = self._ready.pop()
             if place is None:
                 return
             entry = place[3]
-            limit = self.limits.get(entry.queue) if self.limits else None
-            if limit is not None and self._by_queue[entry.queue] >= limit:
-                self._hold_back(entry.queue, place)
-                continue
+            if limits:
+                limit = limits.get(entry.queue)
+                if limit is not None and self._by_queue[entry.queue] >= limit:
+                    self._hold_back(entry.queue, place)
+                    continue
+                self._by_queue[entry.queue] += 1
             self._start(entry)
-            starts += 1
 
     def _hold_back(self, queue: str, place: Place) -> None:
         line = self._waiting.get(queue)
@@ -227,12 +243,13 @@ class Dispatcher:
     def _start(self, entry: Entry) -> None:
         entry.started = True
         self._holding.discard(entry)
+        if not self.running:
+            self._idle.clear()
         self.running += 1
-        if self.limits:
-            self._by_queue[entry.queue] += 1
         self._live.add(entry)
-        self._idle.clear()
-        entry.task = self._loop.create_task(self._run(entry), context=self._context.copy())
+        entry.task = self._loop.create_task(
+            self._run(entry), name=entry.name, context=self._context.copy()
+        )
 
     async def _run(self, entry: Entry) -> None:
         try:
@@ -261,10 +278,10 @@ class Dispatcher:
         if self.limits:
             self._by_queue[entry.queue] -= 1
             self._let_forward(entry.queue)
-        if not self._live:
+        if not self.running:
             self._idle.set()
-        self._turn_soon()
-        self._on_free()
+        if not self._turn_pending:
+            self._turn_soon()
 
 
 def _thrown_away(task: asyncio.Task[None] | None) -> bool:

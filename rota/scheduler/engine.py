@@ -6,6 +6,8 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
+from types import FunctionType
 from typing import Any, Self
 
 from rota.core.clock import Clock, Seconds, SystemClock, instant, seconds
@@ -46,7 +48,7 @@ class ScheduledCall(Entry):
         self._threads = threads
         self._fn = fn
         self._args = args
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None
         self.done = False
         self.cancelled = False
         self.result: Any = None
@@ -74,7 +76,7 @@ class ScheduledCall(Entry):
         """Its result; raises what it raised, or ``asyncio.CancelledError`` if cancelled."""
         if not self.done:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            self._waiters = [*(self._waiters or ()), waiter]
             await waiter
         if self.cancelled:
             raise asyncio.CancelledError
@@ -84,7 +86,10 @@ class ScheduledCall(Entry):
 
     async def run(self) -> None:
         try:
-            self.result = await self._call()
+            if _is_async(self._fn):
+                self.result = await self._fn(*self._args)
+            else:
+                self.result = await self._call_in_thread()
         except asyncio.CancelledError:
             self.cancelled = True
         except BaseException as error:  # noqa: BLE001 - recorded, raised again by wait()
@@ -92,11 +97,8 @@ class ScheduledCall(Entry):
         finally:
             self._end()
 
-    async def _call(self) -> Any:
-        """Run the function with the runner of its kind."""
-        if inspect.iscoroutinefunction(self._fn):
-            return await self._fn(*self._args)
-        call = self._threads.submit(lambda: self._fn(*self._args))
+    async def _call_in_thread(self) -> Any:
+        call = self._threads.submit(partial(self._fn, *self._args))
         try:
             ended = await call.wait()
         except asyncio.CancelledError:
@@ -108,10 +110,10 @@ class ScheduledCall(Entry):
 
     def _end(self) -> None:
         self.done = True
-        for waiter in self._waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
-        self._waiters.clear()
 
 
 class Engine:
@@ -248,18 +250,31 @@ class Engine:
     ) -> ScheduledCall:
         """Call ``fn(*args)`` at this instant (aware); the past means now."""
         wait = (instant(when, "when") - self._clock.now()).total_seconds()
-        return self.call_later(max(0.0, wait), fn, *args, priority=priority)
+        return self._hold(max(0.0, wait), fn, args, priority)
 
     def call_later(
         self, delay: Seconds, fn: Callable[..., Any], *args: Any, priority: int = 0
     ) -> ScheduledCall:
         """Call ``fn(*args)`` after so many seconds."""
-        due = self._clock.monotonic() + seconds(delay, "delay")
+        return self._hold(seconds(delay, "delay"), fn, args, priority)
+
+    def _hold(
+        self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], priority: int
+    ) -> ScheduledCall:
+        dispatcher = self._dispatcher or self.dispatcher
+        threads = self._threads or self.threads
+        due = self._clock.monotonic() + delay
         call = ScheduledCall(
-            due, fn, args, priority=priority, dispatcher=self.dispatcher, threads=self.threads
+            due, fn, args, priority=priority, dispatcher=dispatcher, threads=threads
         )
-        self.dispatcher.add([call])
+        dispatcher.add((call,))
         return call
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    """As ``inspect`` says, which takes its time for what most often is an ``async def``."""
+    plain = type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE
+    return bool(plain) or inspect.iscoroutinefunction(fn)
 
 
 def check_concurrency(value: object) -> int:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from rota.core.annotations import plain_function
 from rota.core.clock import Clock
-from rota.core.context import BlockingContext, Context, Desk, Token, request_stop
+from rota.core.codec import SIZE_LIMIT
+from rota.core.context import (
+    BlockingContext,
+    Context,
+    Desk,
+    request_stop,
+    same_attempt,
+)
+from rota.core.eventlog import attempt_started
 from rota.core.failure import to_json
 from rota.core.outcome import RAISABLE, Done, Fail, Ignore, Outcome, Release
 from rota.core.run import ExecuteNext, Run, Runnable, Stop
@@ -21,6 +30,7 @@ from rota.scheduler.engine import Engine
 BlockingLayer = Callable[[Run, Callable[[Run], Outcome]], Outcome]
 
 _OUTCOMES = (Done, *RAISABLE)
+_NOTHING = Done()
 
 
 class Route(NamedTuple):
@@ -38,16 +48,21 @@ class Held(Entry):
     def __init__(
         self, claimed: Claimed, *, node: int, received: float, route: Route, executor: Executor
     ) -> None:
-        super().__init__(received + claimed.due_in, priority=claimed.priority, queue=claimed.queue)
+        super().__init__(
+            received + claimed.due_in,
+            priority=claimed.priority,
+            queue=claimed.queue,
+            name=claimed.id,
+        )
+        self.running: Run | None = None
         self.claimed = claimed
         self.node = node
         self.received = received
         self.route = route
         self.executor = executor
-        self.running: Run | None = None
 
-    async def run(self) -> None:
-        await self.executor.execute(self)
+    def run(self) -> Coroutine[Any, Any, None]:
+        return self.executor.execute(self)
 
 
 class Executor:
@@ -65,6 +80,8 @@ class Executor:
         load_params: Callable[[str], Awaitable[str | None]] | None = None,
         blocking_layers: Sequence[BlockingLayer] = (),
         on_start: Callable[[Run], object] | None = None,
+        may_start: Callable[[Held], bool] = lambda _: True,
+        size_limit: int = SIZE_LIMIT,
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -72,6 +89,8 @@ class Executor:
         self._load_params = load_params
         self._layers = blocking_layers
         self._on_start = on_start
+        self._may_start = may_start
+        self._size_limit = size_limit
         self._runs: dict[str, Run] = {}
 
     @property
@@ -80,29 +99,31 @@ class Executor:
         return self._runs
 
     async def execute(self, held: Held) -> None:
-        """Run one attempt from its context to its outcome."""
+        """Run one attempt from its context to its outcome, unless it was handed back meanwhile."""
+        if not self._may_start(held):
+            return
         claimed = held.claimed
-        token = Token(held.node, claimed.batch)
-        kind = Context if held.route.works[0].runner == "coroutine" else BlockingContext
         run = Run(
             claimed,
-            token=token,
+            node=held.node,
             works=held.route.works,
-            context=kind(claimed, token=token, clock=self._clock, desk=self._desk),
+            make_context=self._make_context,
             started=self._clock.monotonic(),
             received=held.received,
         )
         held.running = run
         run.target = held.task
-        self._runs[claimed.id] = run
+        runs = self._runs
+        runs[claimed.id] = run
         if self._on_start is not None:
             self._on_start(run)
+        attempt_started(run)
         try:
             await held.route.execute(run)
         finally:
             held.lingering = run.lingering
-            if self._runs.get(claimed.id) is run:
-                del self._runs[claimed.id]
+            if runs.get(claimed.id) is run:
+                del runs[claimed.id]
 
     def stop(self, task_id: str, why: Stop, reason: str, *, batch: int | None = None) -> bool:
         """Tell the attempt of this task to stop; False if it does not run here."""
@@ -112,8 +133,13 @@ class Executor:
         run.stop(why, reason)
         return True
 
-    async def call_work(self, run: Run) -> Outcome:
+    def call_work(self, run: Run) -> Awaitable[Outcome]:
         """The innermost of the chain: the function itself, or the next registry's."""
+        if len(run.works) == 1 and (run.claimed.params or self._load_params is None):
+            return self._call(run, run.works[0])
+        return self._call_in_turn(run)
+
+    async def _call_in_turn(self, run: Run) -> Outcome:
         if not run.claimed.params and self._load_params is not None:
             params = await self._load_params(run.id)
             if params is None:
@@ -126,27 +152,33 @@ class Executor:
         return Ignore()
 
     async def _call(self, run: Run, work: Runnable) -> Outcome:
-        if work.runner == "process":
+        runner = work.runner
+        if runner == "process":
             return await self._call_in_process(run, work)
         try:
             arguments = work.signature.decode(run.params)
         except InvalidParams as error:
             return Fail(f"params do not fit {work.id}: {error}", error=to_json(error))
         try:
-            if work.runner == "coroutine":
-                self._refuse_layers(work)
+            if runner != "coroutine":
+                value = await self._call_in_thread(run, work, arguments)
+            else:
+                if self._layers:
+                    self._refuse_layers(work)
                 if work.signature.wants_context:
-                    value = await work.fn(run.context, **arguments)
+                    value = await work.fn(_context_for(run, work), **arguments)
                 else:
                     value = await work.fn(**arguments)
-            else:
-                value = await self._call_in_thread(run, work, arguments)
         except RAISABLE as raised:
             return raised
         if value is None:
-            return Done()
+            return _NOTHING
         outcome = value if isinstance(value, _OUTCOMES) else Done(value)
         return _as_json(work, outcome) if isinstance(outcome, Done) else outcome
+
+    def _make_context(self, run: Run) -> Context | BlockingContext:
+        kind = _context_kind(run.works[0])
+        return kind(run.claimed, token=run.token, clock=self._clock, desk=self._desk)
 
     def _refuse_layers(self, work: Runnable) -> None:
         """The start refuses this, too, but works may be registered later."""
@@ -161,7 +193,13 @@ class Executor:
         self._refuse_layers(work)
         plain = plain_function(work.fn)
         location = f"{plain.__module__}:{plain.__qualname__}"
-        return await self._engine.processes.run(location, run.params, work=work.id)
+        return await self._engine.processes.run(
+            location,
+            run.params,
+            work=work.id,
+            size_limit=self._size_limit,
+            keep_result=run.options.store_result,
+        )
 
     async def _call_in_thread(self, run: Run, work: Runnable, arguments: dict[str, Any]) -> Any:
         function = self._thread_function(run, work, arguments)
@@ -183,18 +221,24 @@ class Executor:
     def _thread_function(
         self, run: Run, work: Runnable, arguments: dict[str, Any]
     ) -> Callable[[], Any]:
-        if work.signature.wants_context:
+        call = partial(work.fn, **arguments) if arguments else work.fn
+        if work.signature.wants_context or self._layers:
+            context = _context_for(run, work)  # on the loop, before the thread can look
+            if work.signature.wants_context:
+                call = partial(work.fn, context, **arguments)
+        return _around(self._layers, run, call) if self._layers else call
 
-            def call() -> Any:
-                return work.fn(run.context, **arguments)
-        else:
 
-            def call() -> Any:
-                return work.fn(**arguments)
+def _context_for(run: Run, work: Runnable) -> Context | BlockingContext:
+    """The run's context with the face that this work knows."""
+    context, kind = run.context, _context_kind(work)
+    if type(context) is not kind:
+        context = run.context = same_attempt(context, kind)
+    return context
 
-        if not self._layers:
-            return call
-        return _around(self._layers, run, call)
+
+def _context_kind(work: Runnable) -> type[Context | BlockingContext]:
+    return Context if work.runner == "coroutine" else BlockingContext
 
 
 def _as_json(work: Runnable, done: Done) -> Outcome:

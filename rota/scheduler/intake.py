@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from rota.core.clock import Clock
+from rota.core.eventlog import about
 from rota.core.task import Claimed, Ending, Finish
 from rota.scheduler.engine import Engine
 from rota.scheduler.executor import Executor, Held, Route
@@ -25,8 +26,9 @@ class Intake:
     """Turns claimed rows into held entries, in the claimer's thread.
 
     ``room`` and ``take`` are called by the claimer; ``give_back_late`` on the loop.
-    Tasks of a work nobody knows here are parked, free of cost. ``admit`` is asked for
-    tasks that were due before this node started; what it refuses is cancelled.
+    Tasks of a work nobody knows here, or that is ``held_back``, are parked, free of cost.
+    ``admit`` is asked for tasks that were due before this node started; what it refuses is
+    cancelled.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Intake:
         put: Callable[[int, Finish], object],
         round_trip: Callable[[], float],
         admit: Callable[[Claimed], bool] | None = None,
+        held_back: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._engine = engine
         self._executor = executor
@@ -51,6 +54,7 @@ class Intake:
         self._put = put
         self._round_trip = round_trip
         self._admit = admit
+        self._held_back = held_back
         self._began = clock.monotonic()
         self._handed = 0
         self._rate = 0.0
@@ -95,11 +99,17 @@ class Intake:
     def take(self, node: int, claimed: Sequence[Claimed], received: float) -> None:
         """Hold these until their time; park what nobody here knows."""
         entries = []
+        routes: dict[str, Route | None] = {}
         for item in claimed:
-            route = self._route(item.work)
-            if route is None:
+            work = item.work
+            if work not in routes:
+                routes[work] = self._route(work)
+            route = routes[work]
+            if self._held_back(work):
+                self._put(node, _finish(item, Ending.PARK, "paused"))
+            elif route is None:
                 self._park(node, item)
-            elif self._refused(item, received):
+            elif self._admit is not None and self._refused(item, received):
                 self._put(node, _finish(item, Ending.CANCELLED, "not_restored"))
             else:
                 entries.append(
@@ -108,11 +118,15 @@ class Intake:
         if not entries:
             return
         self._handed += len(entries)
+        self.hold(entries)
         try:
             self._loop.call_soon_threadsafe(self._engine.dispatcher.add, entries)
         except RuntimeError:  # the loop was closed under us: give everything back
             for entry in entries:
                 self.give_back(entry)
+
+    def hold(self, entries: Sequence[Held]) -> None:
+        """Called with what is about to go to the loop."""
 
     def give_back(self, held: Held) -> None:
         """Hand an entry that has not started back, without cost."""
@@ -130,7 +144,9 @@ class Intake:
         known = self.unknown.setdefault(item.work, [])
         if not known:
             log.warning(
-                "work %r is not registered here; its tasks wait for a node that knows it", item.work
+                "work %r is not registered here; its tasks wait for a node that knows it",
+                item.work,
+                extra=about("unknown_work", work=item.work, queue=item.queue, node=node),
             )
         if len(known) < 1_000:
             known.append(item.id)

@@ -26,11 +26,11 @@ from rota.core.codec import dump
 from rota.core.outcome import RAISABLE, Again, Done, Fail, Outcome
 from rota.core.program import GRACE
 from rota.core.signature import Signature
-from rota.errors import InvalidArgument, InvalidParams
+from rota.errors import InvalidArgument, InvalidParams, PayloadTooLarge
 
 #: Each message is its length in this form, then so many bytes of JSON.
 LENGTH = struct.Struct(">I")
-#: What a result may take as JSON on its way to the parent, whose own limit decides later.
+#: An outcome goes up to this size to the parent, where middleware may still make it smaller.
 RESULT_LIMIT = 16_000_000
 
 #: How often a child looks whether its parent is still there.
@@ -107,9 +107,13 @@ class Child:
         except BaseException as error:  # noqa: BLE001 - SystemExit too is an outcome here
             return _raised(error)
         try:
-            return _told(outcome)
+            if isinstance(outcome, Done):
+                return _told_result(outcome.result, request["limit"], keep=request["keep"])
+            return _told(outcome, request["limit"])
+        except PayloadTooLarge as error:
+            return _told(Fail(str(error)), RESULT_LIMIT)
         except InvalidArgument as error:
-            return _told(Fail(str(error), error=failure.to_json(error)))
+            return _told(Fail(str(error), error=failure.to_json(error)), RESULT_LIMIT)
         except Exception as error:  # noqa: BLE001 - an outcome with impossible fields
             return _raised(error)
 
@@ -203,14 +207,25 @@ def _raised(error: BaseException) -> str:
     return json.dumps({"raised": json.loads(failure.to_json(error))})
 
 
-def _told(outcome: Outcome) -> str:
+def _told_result(result: object, limit: int, *, keep: bool) -> str:
+    """A result as JSON; the error of one that is too large names the scheduler's own limit."""
+    try:
+        text = dump(result, "result", limit=limit)
+    except PayloadTooLarge as error:
+        if error.size > RESULT_LIMIT:
+            if keep:
+                raise
+            text = "null"
+        else:
+            text = dump(result, "result", limit=RESULT_LIMIT)
+    return f'{{"outcome":"Done","fields":{{"result":{text}}}}}'
+
+
+def _told(outcome: Outcome, limit: int) -> str:
     """The outcome's class and fields as JSON, in plain values."""
     told = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
-    if isinstance(outcome, Done):
-        text = dump(outcome.result, "result", limit=RESULT_LIMIT)
-        return f'{{"outcome":"Done","fields":{{"result":{text}}}}}'
     if isinstance(outcome, Again) and outcome.params is not None:
-        dump(outcome.params, "params")
+        dump(outcome.params, "params", limit=limit)
     if told.get("after") is not None:
         told["after"] = seconds(told["after"], "after")
     if "reason" in told:
@@ -220,4 +235,8 @@ def _told(outcome: Outcome) -> str:
     for flag in ("beyond_max", "recurring"):
         if flag in told:
             told[flag] = bool(told[flag])
-    return dump({"outcome": type(outcome).__name__, "fields": told}, "outcome", limit=RESULT_LIMIT)
+    return dump(
+        {"outcome": type(outcome).__name__, "fields": told},
+        "outcome",
+        limit=max(limit, RESULT_LIMIT),
+    )

@@ -14,13 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from rota.core.clock import Cancellable, Clock
-from rota.core.codec import dump
+from rota.core.codec import SIZE_LIMIT, dump
 from rota.core.failure import RaisedElsewhere
 from rota.core.outcome import RAISABLE, Done, Outcome
 from rota.core.program import GRACE, Program, how_it_ended, through_cancels
 from rota.errors import SchedulerNotRunning
 from rota.scheduler.process_child import LENGTH, Setup
 
+#: What a request takes beside its params.
+_ENVELOPE = 10_000
 #: An idle process ends after so many seconds.
 IDLE = 30.0
 #: Closing waits so long for processes that were killed.
@@ -67,14 +69,33 @@ class ProcessRunner:
         """The processes that are on, idle ones too."""
         return [worker.program.pid for worker in self._all]
 
-    async def run(self, location: str, params: dict[str, Any], *, work: str = "") -> Outcome:
+    async def run(
+        self,
+        location: str,
+        params: dict[str, Any],
+        *,
+        work: str = "",
+        size_limit: int = SIZE_LIMIT,
+        keep_result: bool = True,
+    ) -> Outcome:
         """Call the function at ``module:qualname`` with stored params.
 
+        A result over ``size_limit`` fails the run, unless it is not to be kept anyway.
         Cancelled, it ends the process, with SIGTERM first; the cancel is answered when
         the process is gone, unless it still came to an outcome. Raises
         ``RaisedElsewhere`` for an exception of the function, and ``ProcessDied``.
         """
-        request = dump({"location": location, "params": params, "work": work or location}, "params")
+        request = dump(
+            {
+                "location": location,
+                "params": params,
+                "work": work or location,
+                "limit": size_limit,
+                "keep": keep_result,
+            },
+            "params",
+            limit=size_limit + _ENVELOPE,
+        )
         worker = await self._take()
         asking = self._loop.create_task(worker.ask(request.encode()))
         try:

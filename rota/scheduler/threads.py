@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+log = logging.getLogger("rota.scheduler")
 
 #: An idle thread ends after so many seconds.
 IDLE = 30.0
@@ -54,6 +57,10 @@ class Call:
 class ThreadRunner:
     """As many daemon threads as there are calls at once; results go back in lists.
 
+    A call that finds no idle thread waits a turn of the loop for one that ends its own:
+    functions that end at once need few threads, and the interpreter changes hands seldom.
+    What still waits then gets new threads, in each turn twice as many.
+
     Not ``ThreadPoolExecutor``: that one joins its threads at interpreter exit, so a
     function that never returns would keep the service from ending.
     """
@@ -67,8 +74,11 @@ class ThreadRunner:
         self._inbox: queue.SimpleQueue[tuple[Call, contextvars.Context] | None] = (
             queue.SimpleQueue()
         )
-        self._idle = 0
+        self._idle = 0  #: threads without a call
+        self._unmanned = 0  #: calls that no thread has been counted on for
         self._count = 0
+        self._alive = 0
+        self._staffing = 0  #: how many threads the next turn may start; 0 if none is to come
         self._lock = threading.Lock()
         self._finished: deque[tuple[Call, Ended]] = deque()
         self._delivery_pending = False
@@ -80,14 +90,37 @@ class ThreadRunner:
         with self._lock:
             if self._idle > 0:
                 self._idle -= 1
-            else:
+            elif self._alive == 0:
                 # First the thread: what could not get one must not be run by another later.
-                threading.Thread(
-                    target=self._serve, name=f"{self._name}-{self._count + 1}", daemon=True
-                ).start()
-                self._count += 1
+                self._start_thread()
+            else:
+                self._unmanned += 1
+                if not self._staffing:
+                    self._staffing = 1
+                    self._loop.call_soon(self._staff)
         self._inbox.put((call, contextvars.copy_context()))
         return call
+
+    def _staff(self) -> None:
+        """Start threads for what still waits; on the loop."""
+        with self._lock:
+            try:
+                for _ in range(min(self._unmanned, self._staffing)):
+                    self._start_thread()
+                    self._unmanned -= 1
+            except RuntimeError as error:  # the system has no more: those there are go on
+                log.warning("no thread could be started, calls wait for others: %s", error)
+                self._staffing = 0
+            else:
+                self._staffing = 2 * self._staffing if self._unmanned else 0
+        if self._staffing:
+            self._loop.call_soon(self._staff)
+
+    def _start_thread(self) -> None:
+        number = self._count + 1
+        threading.Thread(target=self._serve, name=f"{self._name}-{number}", daemon=True).start()
+        self._count = number
+        self._alive += 1
 
     def close(self) -> None:
         """Let idle threads end; busy ones end when their call does."""
@@ -105,9 +138,12 @@ class ThreadRunner:
                 with self._lock:
                     if self._idle > 0:
                         self._idle -= 1
+                        self._alive -= 1
                         return
                 continue  # somebody has counted on this thread just now
             if item is None:
+                with self._lock:
+                    self._alive -= 1
                 return
             call, context = item
             try:
@@ -115,8 +151,12 @@ class ThreadRunner:
             except BaseException as error:  # noqa: BLE001 - SystemExit too is an outcome here
                 ended = Ended(error=error)
             with self._lock:
-                over = self._closed
-                if not over:
+                over = self._closed and not self._unmanned
+                if self._unmanned:
+                    self._unmanned -= 1
+                elif over:
+                    self._alive -= 1
+                else:
                     self._idle += 1
             self._finished.append((call, ended))
             del item, call, context, ended  # an idle thread keeps nothing alive

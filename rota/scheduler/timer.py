@@ -121,21 +121,21 @@ class Timer:
             if _is_dead(arg):
                 self._dead -= 1
             else:
-                self._call(callback, arg)
+                try:
+                    callback(arg)
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                    self._report(error)
             if fired % _LOOK_AT_CLOCK_EVERY == 0 and time.perf_counter() > until:
                 self._loop.call_soon(self._turn)
                 return
         self._alarm_at = float("inf")
         self._arm()
 
-    def _call(self, callback: Callable[[Any], object], arg: Any) -> None:
-        """Call it; one callback's error must not stop the clock."""
-        try:
-            callback(arg)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
-            self._loop.call_exception_handler(
-                {"message": "rota: a timer's callback raised", "exception": error}
-            )
+    def _report(self, error: BaseException) -> None:
+        """One callback's error must not stop the clock."""
+        self._loop.call_exception_handler(
+            {"message": "rota: a timer's callback raised", "exception": error}
+        )
 
 
 def _is_dead(arg: Any) -> bool:

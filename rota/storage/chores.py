@@ -1,4 +1,4 @@
-"""What every node does now and then for all of them: bury, rescue, expire, reconcile, tidy."""
+"""What every node does now and then for all: bury, rescue, expire, reconcile, tidy, audit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import logging
 import random
 from collections.abc import Callable, Collection
 
+from rota.core.audit import Suspect
+from rota.core.auditor import Auditor
 from rota.core.clock import Clock
+from rota.core.eventlog import about
 from rota.core.holdings import Holdings
 from rota.core.ports import Repository
-from rota.core.task import Lane, Rescued
+from rota.core.task import Lane, Rescued, Stored
 from rota.storage.nodelife import NodeLife
 
 log = logging.getLogger("rota.sync")
@@ -19,6 +22,11 @@ RESCUE_LEASES = 100
 EXPIRE = 2.5
 RECONCILE = 10.0
 TIDY = 900.0
+AUDIT = 600.0
+#: An audit goes by steps, so that claims do not wait for it, and ends after so many.
+AUDIT_STEP, AUDIT_STEPS = 1.0, 100
+#: Until what seemed wrong is looked at again: longer than leases take to be reconciled.
+AUDIT_AGAIN = 20.0
 EXPIRE_LIMIT = 1_000
 #: A chore that failed is tried again after so many seconds; claims go on meanwhile.
 AFTER_ERROR = 1.0
@@ -58,7 +66,11 @@ class Chores:
             self.expire: now + self._jittered(EXPIRE),
             self.reconcile: now + RECONCILE,
             self.tidy: now + self._jittered(60.0),
+            self.audit: now + self._jittered(AUDIT),
         }
+        self._auditor = Auditor(repository)
+        self._steps_left = 0
+        self._suspects: list[Suspect] = []
         self._orphans_at = now
         self._strange: set[tuple[int, int]] = set()
 
@@ -69,7 +81,8 @@ class Chores:
         """
         for chore, when in list(self._next.items()):
             if self._clock.monotonic() >= when:
-                again = TIDY_AFTER_ERROR if chore == self.tidy else AFTER_ERROR
+                slow = chore in (self.tidy, self.audit)
+                again = TIDY_AFTER_ERROR if slow else AFTER_ERROR
                 self._next[chore] = self._clock.monotonic() + again
                 interval = chore()
                 self._next[chore] = self._clock.monotonic() + self._jittered(interval)
@@ -83,7 +96,11 @@ class Chores:
         """Declare the dead dead, commit, then take back what they held."""
         dead = self._repository.bury(self._life.id, trusted=self._life.trusted)
         for node in dead:
-            log.warning("node %d is dead; its tasks are taken back", node)
+            log.warning(
+                "node %d is dead; its tasks are taken back",
+                node,
+                extra=about("node_buried", node=node),
+            )
         now = self._clock.monotonic()
         if dead or now >= self._orphans_at:
             self._orphans_at = now  # until it has succeeded
@@ -99,7 +116,12 @@ class Chores:
             self._on_rescued(batch)
         if everything:
             lost = sum(item.lost for item in everything)
-            log.warning("took back %d tasks of dead nodes, %d lost", len(everything), lost)
+            log.warning(
+                "took back %d tasks of dead nodes, %d lost",
+                len(everything),
+                lost,
+                extra=about("rescued", tasks=len(everything), lost=lost),
+            )
         return everything
 
     def expire(self) -> float:
@@ -135,6 +157,29 @@ class Chores:
             self._repository.tidy()
         return TIDY
 
+    def audit(self) -> float:
+        """Check the layout's invariants, by one node at a time; what is found is logged."""
+        if self._steps_left == 0:
+            if self._suspects:
+                self._judge()
+                return AUDIT
+            if not self._repository.take_chore("audit", AUDIT * 0.6):
+                return AUDIT
+            self._steps_left = AUDIT_STEPS
+        self._suspects += self._auditor.look()
+        self._steps_left = 0 if self._auditor.between_rounds else self._steps_left - 1
+        if self._steps_left:
+            return AUDIT_STEP
+        return AUDIT_AGAIN if self._suspects else AUDIT
+
+    def _judge(self) -> None:
+        suspects, self._suspects = self._suspects, []
+        for finding in self._auditor.confirm(suspects, mend=True):
+            put_right = "mended" if finding.mended else finding.remedy
+            log.warning("audit: %s: %s; %s", finding.kind, finding.detail, put_right)
+            # What has got its lease back is taken by the next rescue.
+            self._orphans_at = self._clock.monotonic()
+
     def _jittered(self, interval: float) -> float:
         return interval * self._rng.uniform(0.7, 1.1)
 
@@ -143,5 +188,7 @@ def lanes_of(rescued: list[Rescued]) -> list[Lane]:
     """The lanes rescued tasks went back to."""
     return [
         Lane(queue, priority, 0.0)
-        for queue, priority in {(item.queue, item.priority) for item in rescued if not item.lost}
+        for queue, priority in {
+            (item.queue, item.priority) for item in rescued if item.state is Stored.SCHEDULED
+        }
     ]

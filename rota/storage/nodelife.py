@@ -7,9 +7,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 
 from rota.core.clock import Clock
 from rota.core.duty import LONGEST_PAUSE, Duty
+from rota.core.eventlog import about
 from rota.core.ids import new_incarnation
 from rota.core.ports import Repository
 from rota.core.task import CancelNotice, Membership
@@ -31,7 +33,7 @@ class NodeLife:
     A heartbeat needs only that the node's row exists: an expired lease *allows* rescue,
     it does not kill. Without a confirmed heartbeat for a lease the node starts nothing
     new. ``on_dead`` is called in the heartbeat's thread when the row is gone, before
-    the new incarnation joins; ``on_cancels`` with the requests to stop that are new.
+    the new incarnation joins; ``on_cancels`` with the requests to stop that stand, each time.
     """
 
     def __init__(
@@ -67,7 +69,6 @@ class NodeLife:
         self._late_until = float("-inf")
         self._next_beat = float("-inf")
         self._joined = threading.Event()
-        self._told: set[tuple[str, int]] = set()
         self.duty = Duty(
             name="rota-heartbeat",
             step=self.step,
@@ -102,7 +103,9 @@ class NodeLife:
     def join(self) -> None:
         """Enter this incarnation; blocks on the database."""
         sent = self._clock.monotonic()
-        self._repository.join(Membership(self._id, self.name, self.host, os.getpid(), self.lease))
+        self._repository.join(
+            Membership(self._id, self.name, self.host, os.getpid(), self.lease, installed_version())
+        )
         self._confirmed = sent
         self._next_beat = sent + self.heartbeat
         self._joined.set()
@@ -143,10 +146,10 @@ class NodeLife:
             "and it goes on as a new incarnation",
             self.name,
             dead,
+            extra=about("node_died", node=dead),
         )
         self._joined.clear()
         self._confirmed = float("-inf")
-        self._told.clear()
         self._on_dead(dead)
         self._id = new_incarnation()
         self.join()
@@ -168,8 +171,15 @@ class NodeLife:
         return now - self._confirmed > max(self.lease / 2, self.heartbeat * 1.25)
 
     def _look_for_cancels(self) -> None:
-        notices = self._repository.cancels(self._id)
-        fresh = [item for item in notices if (item.id, item.batch) not in self._told]
-        self._told = {(item.id, item.batch) for item in notices}
-        if fresh:
-            self._on_cancels(fresh)
+        # Told until they are gone: a claim's answer may still be on its way, so that there was
+        # nobody to stop the last time.
+        if notices := self._repository.cancels(self._id):
+            self._on_cancels(notices)
+
+
+def installed_version() -> str:
+    """The version of this rota; empty when it runs from sources that were not installed."""
+    try:
+        return version("rota")
+    except PackageNotFoundError:
+        return ""

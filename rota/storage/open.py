@@ -53,5 +53,5 @@ def _only(options: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
 
 def _shown(url: str) -> str:
     """The URL without what may be a password."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://', 1)[0]}://…@{tail}" if at else url
+    head, at, tail = url.partition("?")[0].rpartition("@")
+    return f"{head.split('://', 1)[0]}://…@{tail}" if at else tail

@@ -16,6 +16,7 @@ from rota.core.ports import Repository
 from rota.core.task import Claimed, Lane, Rescued
 from rota.errors import NodeDead, StorageUnavailable
 from rota.storage.chores import Chores, lanes_of
+from rota.storage.hands import Hands
 from rota.storage.lanes import Lanes
 from rota.storage.nodelife import NodeLife
 
@@ -33,7 +34,7 @@ class Intake(Protocol):
         """To run now, due within the look-ahead, and per limited queue; asked before a claim."""
 
     def take(self, node: int, claimed: Sequence[Claimed], received: float) -> None:
-        """Claimed tasks; ``received`` is when the claim's answer came, monotonic."""
+        """Claimed tasks; from ``received`` on, monotonic, their seconds until due count."""
 
     def works(self) -> Sequence[str]:
         """The work ids known here, for parked tasks."""
@@ -115,11 +116,14 @@ class Sync:
         self._rescan_at = now
         self._parked_at = now
         self.last_claim = now
+        self._hands = Hands()
         self.round_trip = 0.002  #: of a claim, in seconds, smoothed
         self.duty = Duty(name="rota-claimer", step=self.step, clock=clock, close=close)
 
     def hint(self, lanes: Sequence[Lane]) -> None:
         """Say that these lanes got something; from any thread."""
+        if self._queues is not None and not self._queues:
+            return
         with self._hints_lock:
             self._hints += lanes
         self.duty.wake()
@@ -127,6 +131,11 @@ class Sync:
     def look(self) -> None:
         """Ask for the agenda now: somebody changed something, we do not know what."""
         self._looking.set()
+        self.duty.wake()
+
+    def look_parked(self) -> None:
+        """Ask for parked tasks now: some may be wanted that were not; from any thread."""
+        self._parked_at = float("-inf")
         self.duty.wake()
 
     def forget(self) -> None:
@@ -220,9 +229,15 @@ class Sync:
         def claim(node: int, batch: int) -> list[Claimed]:
             return [self._repository.claim_one(node, batch, task_id)._replace(due_in=0.0)]
 
-        return self._claimed(claim, 1)[0]
+        return self._claimed(claim, 1, timed=False)[0]
 
-    def _claimed(self, statement: Callable[[int, int], list[Claimed]], most: int) -> list[Claimed]:
+    def _claimed(
+        self,
+        statement: Callable[[int, int], list[Claimed]],
+        most: int,
+        *,
+        timed: bool = True,
+    ) -> list[Claimed]:
         node = self._life.id
         batch = self._holdings.reserve(most + 1)
         sent = self._clock.monotonic()
@@ -237,9 +252,19 @@ class Sync:
         received = self._clock.monotonic()
         self.round_trip += 0.2 * (received - sent - self.round_trip)
         self.last_claim = received
+        if node != self._life.id:
+            # What this node holds of the dead incarnation has been let go already.
+            raise NodeDead(
+                f"node {node} was declared dead while its claim was under way; "
+                "others take over what it took, claim again as the new incarnation"
+            )
         if claimed:
             self._holdings.add(claimed)
-            self._intake.take(node, claimed, received)
+            since = received
+            if timed:
+                told = claimed[0].run_at / 1e6 - claimed[0].due_in
+                since = self._hands.moment(told, sent=sent, received=received)
+            self._intake.take(node, claimed, since)
         return claimed
 
     def _took_back(self, rescued: list[Rescued]) -> None:

@@ -88,6 +88,7 @@ class Tables:
     attempt: Table
     recurring: Table
     decision: Table
+    child: Table
     queue: Table
     unique: Table
     tally: Table
@@ -110,6 +111,7 @@ class Tables:
             attempt=Table("rota_attempt", data, *_attempt()),
             recurring=Table("rota_recurring", data, *_recurring()),
             decision=Table("rota_decision", data, *_decision()),
+            child=Table("rota_child", data, *_child()),
             queue=Table("rota_queue", data, *_queue()),
             unique=Table("rota_unique", data, *_unique()),
             tally=Table("rota_tally", data, *_tally()),
@@ -173,6 +175,7 @@ def _node() -> list[Column[Any]]:
         Column("started_at", Instant, nullable=False),
         Column("lease_seconds", Double, nullable=False),
         Column("lease_until", Instant, nullable=False),
+        Column("version", Text, nullable=False),
     ]
 
 
@@ -217,8 +220,12 @@ def _recurring() -> list[Column[Any]]:
         Column("options", Text, nullable=False),
         Column("queue", Text, nullable=False),
         Column("priority", Integer, nullable=False),
+        Column("rules", Text, nullable=False),
+        Column("meta", Text),
         Column("next_fire_at", Instant),
+        Column("due_at", Instant),
         Column("last_fire_at", Instant),
+        Column("runs", BigInteger, nullable=False),
         Column("paused", Boolean, nullable=False),
         Column("version", Integer, nullable=False),
     ]
@@ -231,7 +238,15 @@ def _decision() -> list[Column[Any]]:
         Column("decision", Text, primary_key=True),
         Column("n", BigInteger, nullable=False),
         Column("task", Id),
+        Column("version", Integer, nullable=False),
         Column("decided_at", Instant, nullable=False),
+    ]
+
+
+def _child() -> list[Column[Any]]:
+    return [
+        Column("recurring", Text, primary_key=True),
+        Column("task", Id, primary_key=True),
     ]
 
 

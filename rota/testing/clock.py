@@ -23,7 +23,8 @@ PATIENCE = 60.0
 class FakeClock:
     """The machine's clocks, frozen; only :meth:`advance` moves them.
 
-    ``start`` is real UTC now unless given. ``offset`` is what was advanced in all, so a
+    ``start`` is real UTC now unless given; ``patience`` is how many real seconds a thread may wait
+    for a clock that nobody moves (None: for ever). ``offset`` is what was advanced in all, so a
     database that adds it to its own ``now()`` moves along. May be used from any thread.
 
     Waiting threads listen on the event's own condition: ``event.set()`` by anyone and
@@ -31,8 +32,9 @@ class FakeClock:
     afterwards would lose a ``set()`` that falls between the two.
     """
 
-    def __init__(self, start: datetime | None = None) -> None:
+    def __init__(self, start: datetime | None = None, *, patience: float | None = PATIENCE) -> None:
         self._start = datetime.now(UTC) if start is None else instant(start, "start")
+        self._patience = patience
         self._offset = 0.0
         self._lock = threading.Condition()
         self._serial = itertools.count()
@@ -77,8 +79,8 @@ class FakeClock:
     def wait(self, event: threading.Event, timeout: float | None) -> bool:
         """Block until the event is set (True) or the clock was moved past the timeout (False).
 
-        Raises ``RuntimeError`` after a real minute, which means that nobody moves the
-        clock. Without a timeout the clock plays no part and the wait is as long as it takes.
+        Raises ``RuntimeError`` after ``patience`` real seconds, which means that nobody moves
+        the clock. Without a timeout the clock plays no part and the wait is as long as it takes.
         """
         if timeout is None:
             return event.wait()
@@ -89,7 +91,7 @@ class FakeClock:
             self._waiting.add(entry)
             self._lock.notify_all()
         try:
-            return entry.block()
+            return entry.block(self._patience)
         finally:
             with self._lock:
                 self._waiting.discard(entry)
@@ -149,15 +151,15 @@ class _Waiting:
             self._elapsed = True
             self._condition.notify_all()
 
-    def block(self) -> bool:
-        give_up = time.monotonic() + PATIENCE
+    def block(self, patience: float | None) -> bool:
+        give_up = float("inf") if patience is None else time.monotonic() + patience
         with self._condition:
             while not (self._event.is_set() or self._elapsed):
                 left = give_up - time.monotonic()
                 if left <= 0:
                     raise RuntimeError(
-                        f"nobody moved the fake clock for {PATIENCE:.0f} real seconds while a "
+                        f"nobody moved the fake clock for {patience:.0f} real seconds while a "
                         "thread waited for it; call advance(), or set the event"
                     )
-                self._condition.wait(left)
+                self._condition.wait(min(left, PATIENCE))
             return self._event.is_set()

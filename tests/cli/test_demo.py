@@ -48,6 +48,7 @@ def test_sqlite(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_postgres(postgres_url: str, tmp_path: Path) -> None:
     done = rota("demo", *SMALL, "--json", "--url", postgres_url, temporary=tmp_path)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 import pytest
@@ -15,17 +19,32 @@ from rota.cli import main as entry
 from tests.cli.command import rota, sentence
 
 
-def test_help_does_not_import_sqlalchemy() -> None:
+def test_help_imports_no_command_and_no_driver() -> None:
     program = (
-        "import sys\nfrom rota.cli.main import run\n"
-        "assert run(['--help']) == 0\nassert run(['demo', '--help']) == 0\n"
-        "assert 'sqlalchemy' not in sys.modules\n"
+        "import sys\nimport rota.errors, click\nbefore = set(sys.modules)\n"
+        "from rota.cli.main import run\nassert run(['--help']) == 0\n"
+        "print(sorted(set(sys.modules) - before), file=sys.stderr)\n"
+        "assert run(['demo', '--help']) == 0\nassert run(['tasks', '--help']) == 0\n"
+        "assert not {'sqlalchemy', 'psycopg', 'sqlite3'} & set(sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
+    ours = [name for name in ast.literal_eval(done.stderr) if name.startswith("rota")]
+    assert ours == ["rota.cli", "rota.cli.exits", "rota.cli.lazy", "rota.cli.main"]
+
+
+@pytest.mark.parametrize("name", entry.COMMANDS)
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    with click.Context(entry.rota) as context:
+        command = entry.rota.get_command(context, name)
+    assert command is not None
+    assert command.name == name
+    said = entry.COMMANDS[name].help
+    assert command.help is not None
+    assert " ".join(command.help.split()).startswith(said.rstrip("."))
 
 
 def test_version() -> None:
@@ -35,7 +54,7 @@ def test_version() -> None:
 def test_unknown_command_is_a_usage_error() -> None:
     done = rota("dance")
     assert done.returncode == exits.USAGE
-    assert "No such command 'dance'" in done.stderr
+    assert "No such command 'dance'" in sentence(done)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +112,122 @@ def test_every_error_has_its_status(
     def fail() -> None:
         raise error
 
-    monkeypatch.delenv(entry.TRACEBACK, raising=False)
+    monkeypatch.delenv(entry.DEBUG_VARIABLE, raising=False)
     monkeypatch.setitem(entry.rota.commands, "fail", click.Command("fail", callback=fail))
     assert entry.run(["fail"]) == status
     said = capsys.readouterr().err
-    assert said.strip().splitlines()[-1].lower().startswith("error: ")
-    assert "Traceback" not in said
+    # click ends the line of a ^C itself.
+    assert len(said.strip().splitlines()) == 1
+    assert said.strip().startswith("error: ")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("no"), errors.TaskNotFound("x")])
+def test_debug_raises_what_happened(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setitem(entry.rota.commands, "fail", click.Command("fail", callback=fail))
+    with pytest.raises(type(error)):
+        entry.run(["fail", "--debug"])
+
+
+ID = "01a2042b-9c46-7bf3-a1e0-c426f516829e"
+WRONG = [
+    ("cron explain '* * * *'", "4 fields; write minute, hour"),
+    ("cron explain '0 3 * * *' --timezone Mars", "'Mars' is not a known time zone; take"),
+    ("crontab check /no/such/file", "does not exist; see: rota crontab check --help"),
+    ("crontab import setup.cfg", "does not exist; see: rota crontab import --help"),
+    ("crontab run /etc/hostname --system", "is not complete; write five fields, the user"),
+    ("db status", "no database is named; give --url, or set ROTA_URL"),
+    ("db sql --url mysql://x", "is not one rota knows; use"),
+    ("db upgrade --url", "requires an argument; see: rota"),
+    ("doctor --nothing", "No such option '--nothing'; see: rota doctor --help"),
+    ("demo --nodes 99", "not in the range 3<=x<=16; see: rota demo --help"),
+    ("history archive f --older-than soon", "'soon' is no duration; write 90, 15m"),
+    ("history prune", "Missing option '--older-than'; see: rota history prune --help"),
+    ("nodes --limit 0", "not in the range 1<=x<=1000; see: rota nodes --help"),
+    ("queues list --since yesterday", "is no instant; write it like 2026-12-01T08:00+01:00"),
+    ("queues pause", "Missing argument 'QUEUE'; see: rota queues pause --help"),
+    ("recurring add a w --cron '0 3 * * *' --every 1h", "when it fires; give one of --cron"),
+    ("recurring add a w --every 0", "; "),
+    ("recurring add a w --trigger '{}'", "is not known to this version; upgrade"),
+    ("recurring add a w --every 1h --timezone UTC", "belong to --cron; leave them out"),
+    ("recurring next", "Missing argument 'ID'; see: rota recurring next --help"),
+    ("recurring list --limit x", "is not a valid integer range; see"),
+    ("run nowhere", "names no scheduler; write module:name"),
+    ("run nowhere:x", "there is no module 'nowhere'; start it where"),
+    ("run json:loads", "json:loads() raised TypeError"),
+    ("run json:JSONDecoder.decode", "add --debug to see where"),
+    ("run json:nothing", "json has no 'nothing'; name the scheduler"),
+    ("run json:__name__", "is of type str; name a rota.Scheduler"),
+    ("tasks cancel", "say which tasks; name their ids, or give filters, or --all"),
+    (f"tasks cancel {ID} --all", "say which tasks; name their ids"),
+    ("tasks delete nine", "id 'nine' is not a UUID; make one"),
+    ("tasks list --state asleep", "state 'asleep' is not a state; use scheduled"),
+    ("tasks list --due-after 2026-12-01T08:00", "does not say its offset; write it like"),
+    ("tasks list --meta tenant", "'tenant' names no value; write name=value"),
+    (f"tasks reschedule {ID}", "say when; give either --at or --delay"),
+    ("tasks schedule w --params [1]", "'[1]' is no JSON object; write it like"),
+    ("tasks schedule w --backoff '{\"a\": 1}'", "it may have first, factor, max, jitter"),
+    ("tasks schedule w --app nowhere:x", "there is no module 'nowhere'; start it where"),
+    ("tasks show", "Missing argument 'TASK_ID'; see: rota tasks show --help"),
+    ("top --interval never", "'never' is no duration; write 90"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG)
+def test_wrong_use_is_one_line_with_the_remedy(
+    words: str,
+    said: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ROTA_URL", "ROTA_APP", entry.DEBUG_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    url = f"sqlite:///{tmp_path / 'rota.db'}"
+    assert entry.run(["db", "upgrade", "--url", url]) == 0
+    capfd.readouterr()
+    if words.split(maxsplit=1)[0] not in {"db", "cron"}:
+        monkeypatch.setenv("ROTA_URL", url)
+    status = entry.run(shlex.split(words))
+    captured = capfd.readouterr()
+    assert said in sentence(subprocess.CompletedProcess([], status, "", captured.err))
+    assert (status, captured.out) == (exits.USAGE, "")
+
+
+def test_every_command_has_its_wrong_use() -> None:
+    def leaves(command: click.Command, words: tuple[str, ...]) -> Iterator[str]:
+        with click.Context(command) as context:
+            if isinstance(command, click.Group):
+                for name in command.list_commands(context):
+                    below = command.get_command(context, name)
+                    assert below is not None
+                    yield from leaves(below, (*words, name))
+            else:
+                yield " ".join(words)
+
+    without = {
+        one for one in leaves(entry.rota, ()) if not any(w.startswith(one) for w, _ in WRONG)
+    }
+    # They take an id alone, as recurring next does, or nothing but filters.
+    assert without <= {
+        "queues resume",
+        "tasks retry",
+        *(f"recurring {verb}" for verb in ("pause", "resume", "remove", "run", "show")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("at postgresql://ada:se@cret@db/x?a=1", "at postgresql://ada:***@db/x?a=1"),
+        (
+            "postgresql://db/x?user=a&password=secret&b=1",
+            "postgresql://db/x?user=a&password=***&b=1",
+        ),
+        ("sqlite:///a@b.db", "sqlite:///a@b.db"),
+    ],
+)
+def test_passwords_of_urls_are_masked(text: str, masked: str) -> None:
+    assert exits.masked(text) == masked

@@ -13,6 +13,7 @@ from rota.errors import InvalidArgument
 from rota.storage.memory import MemoryRepository
 from rota.testing import FakeClock
 from rota.testing.conformance import RepositoryContract
+from rota.testing.conformance.recurring import a_definition, a_tick
 from rota.testing.conformance.setting import NodeHandle, a_task, ending
 
 
@@ -68,7 +69,12 @@ def test_what_has_ended_leaves_nothing_behind(clock: FakeClock) -> None:
     memory.cancel(pulled.id, "stop")
     node.finish(ending(first, Ending.DONE), ending(second, Ending.RETRY))
     memory.drop_lease(4711, 1)
-    clock.advance(10 * 86_400)
+    memory.put_recurring(a_definition(memory.now()))
+    memory.fire([a_tick(memory.now())])
+    memory.remove_recurring("nightly")
+    for claimed in node.claim():
+        node.end(claimed)
+    clock.advance(40 * 86_400)
     memory.tidy()
     book = memory._book
     parts = [
@@ -82,6 +88,10 @@ def test_what_has_ended_leaves_nothing_behind(clock: FakeClock) -> None:
         "asked",
         "lanes",
         "keys",
+        "definitions",
+        "decisions",
+        "offspring",
+        "outstanding",
     ]
     assert {part: len(getattr(book, part)) for part in parts} == dict.fromkeys(parts, 0)
     assert memory.updated_since(None, 10)[0] == []

@@ -13,10 +13,10 @@ from rota.testing.conformance.claiming import ClaimingContract
 from rota.testing.conformance.conflicts import ConflictContract
 from rota.testing.conformance.feeding import FeedContract
 from rota.testing.conformance.finishing import FinishingContract
+from rota.testing.conformance.firing import FiringContract
 from rota.testing.conformance.following import FollowingContract
 from rota.testing.conformance.periods import PeriodContract
 from rota.testing.conformance.pulling import PullingContract
-from rota.testing.conformance.recurring import RecurringContract
 from rota.testing.conformance.reporting import ReportingContract
 from rota.testing.conformance.rescuing import RescuingContract
 
@@ -37,7 +37,7 @@ class TestPostgresBehindAPooler(
     FinishingContract,
     FollowingContract,
     RescuingContract,
-    RecurringContract,
+    FiringContract,
     PeriodContract,
     PullingContract,
     ReportingContract,

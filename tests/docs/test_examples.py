@@ -1,4 +1,4 @@
-"""Every example of the how-to pages runs as it stands and prints what the page says."""
+"""Every example of the pages runs as it stands and prints what the page says."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
+DOCS = ROOT / "docs"
+PAGES = sorted((DOCS / "howto").glob("*.md"))
+#: The tutorial's programs are run by test_tutorial.py, with its commands.
+WITH_PROGRAMS = [*PAGES, *sorted((DOCS / "explanation").glob("*.md"))]
 
 #: The rows of the list of capabilities that these pages must show.
 ROWS = [
     *(f"A{n}" for n in range(1, 23)),
     *(f"B{n}" for n in (*range(5, 17), 18, 19, 20)),
     *(f"C{n}" for n in (5, 7, 10, 11, 12)),
+    *(f"D{n}" for n in (1, *range(4, 11))),
 ]
 
+INDEX = (DOCS / "index.md").read_text()
+
 _PAIR = re.compile(r"^```python\n(.*?)^```\n\s*^```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"^```.*?^```$|`[^`]*`", re.DOTALL | re.MULTILINE)
 _COVERS = re.compile(r"<!-- covers: ([A-Z0-9 ]+) -->")
 
 
@@ -37,8 +45,8 @@ def examples(page: Path) -> list[Example]:
 
 
 NUMBERED = [
-    pytest.param(example, id=f"{page.stem}-{number}")
-    for page in PAGES
+    pytest.param(example, id=f"{page.parent.name}-{page.stem}-{number}")
+    for page in WITH_PROGRAMS
     for number, example in enumerate(examples(page), 1)
 ]
 
@@ -62,14 +70,54 @@ def test_an_example_prints_what_the_page_says(example: Example, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_a_program(page: Path) -> None:
+    assert examples(page)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*WITH_PROGRAMS, *(DOCS / "reference").glob("*.md")],
+    ids=lambda page: f"{page.parent.name}-{page.stem}",
+)
 def test_every_program_of_a_page_is_run(page: Path) -> None:
-    assert page.read_text().count("```python\n") == len(examples(page)) > 0
+    assert page.read_text().count("```python\n") == len(examples(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_names_the_rows_it_covers_and_stands_in_the_index(page: Path) -> None:
+def test_a_service_a_page_includes_has_a_test(page: Path) -> None:
+    for target in re.findall(r"^```{literalinclude} (.+)$", page.read_text(), re.MULTILINE):
+        included = (page.parent / target).resolve().relative_to(ROOT / "examples")
+
+        assert (ROOT / "examples" / included).is_file()
+        assert (ROOT / "tests" / "examples" / f"test_{Path(included.parts[0]).stem}.py").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_the_rows_it_covers(page: Path) -> None:
     assert _COVERS.search(page.read_text())
-    assert f"(howto/{page.name})" in (ROOT / "docs" / "index.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in DOCS.rglob("*.md") if page.name != "index.md"],
+    ids=lambda page: f"{page.parent.name}-{page.stem}",
+)
+def test_a_page_stands_in_a_toctree_of_the_index(page: Path) -> None:
+    toctrees = re.findall(r"^```{toctree}\n(.*?)^```$", INDEX, re.DOTALL | re.MULTILINE)
+    entries = [line for toctree in toctrees for line in toctree.splitlines()]
+
+    assert any(fnmatch(str(page.relative_to(DOCS).with_suffix("")), entry) for entry in entries)
+
+
+def test_the_index_names_no_page_twice_and_none_that_is_missing() -> None:
+    named = [
+        line
+        for line in INDEX.splitlines()
+        if re.fullmatch(r"(tutorial|howto|reference|explanation)/[\w-]+", line)
+    ]
+
+    assert len(named) == len(set(named)) > 0
+    assert [name for name in named if not (DOCS / f"{name}.md").exists()] == []
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -87,8 +135,8 @@ def test_a_capability_is_shown_somewhere(row: str) -> None:
 def test_links_between_pages_lead_somewhere() -> None:
     broken = [
         (str(page.relative_to(ROOT)), target)
-        for page in (ROOT / "docs").rglob("*.md")
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+        for page in [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", _CODE.sub("", page.read_text()))
         if not (page.parent / target).exists()
     ]
 

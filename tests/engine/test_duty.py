@@ -275,7 +275,7 @@ async def test_closing_finishes_what_was_given_and_refuses_what_comes_after() ->
     rooms.go.set()
     assert await asyncio.gather(*jobs) == [0, 1, 2]
     await closing
-    with pytest.raises(RuntimeError, match="rota-odd is closed"):
+    with pytest.raises(RuntimeError, match="was shut down"):
         await offload.run(max, 1, 2)
 
 

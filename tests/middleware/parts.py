@@ -9,7 +9,7 @@ from typing import Any
 
 from rota import Scheduler, WorkRegistry
 from rota.core.clock import Clock
-from rota.core.context import Context, Token
+from rota.core.context import Context
 from rota.core.ids import new_id
 from rota.core.options import Options
 from rota.core.run import Run
@@ -56,13 +56,13 @@ def a_run(
     **fields: Any,
 ) -> Run:
     """A run as the executor makes one, around nothing."""
-    clock, token = clock or FakeClock(), Token(1, 1)
+    clock = clock or FakeClock()
     claimed = a_claim(options, **fields)
     return Run(
         claimed,
-        token=token,
+        node=1,
         works=works,
-        context=Context(claimed, token=token, clock=clock),
+        make_context=lambda run: Context(claimed, token=run.token, clock=clock),
         started=clock.monotonic(),
         received=clock.monotonic(),
     )

@@ -75,9 +75,11 @@ async def test_a_rejected_tick_leaves_its_decision_and_no_child(
             while not event.is_set():
                 house.clock.advance(5)  # type: ignore[attr-defined]
                 await turns(3)
-        decisions = await scheduler.recurring.decisions("tick")
-        assert [item.decision for item in decisions] == ["fired", "rejected"]
-        assert decisions[1].task is None
+        decisions = await scheduler.recurring("tick").decisions()
+        # The clock may have run ahead of the node between the two.
+        told = [item for item in decisions if item.decision != "missed"]
+        assert [item.decision for item in told] == ["fired", "rejected"]
+        assert told[1].task is None
         assert house.stored == 1
 
 

@@ -30,17 +30,6 @@ class Holder(NamedTuple):
     batch: int
 
 
-class Departures(NamedTuple):
-    """What a repository is known to do otherwise; each is a flaw of its own to be mended."""
-
-    #: Of an insert whose id is in history and whose key is taken, the key is answered.
-    key_before_history: bool = False
-    #: A task that rescue ends keeps the token in history, instead of an attempt ``lost``.
-    rescue_ends_under_token: bool = False
-    #: A task that ``drop_lease`` ends keeps no token in history, as if no attempt had run.
-    drop_ends_without_token: bool = False
-
-
 class Past(NamedTuple):
     """One attempt that ended, as the history tells it."""
 
@@ -87,6 +76,11 @@ class Life:
         """No token is valid from now on."""
         self.state, self.token, self.kept_from = state, None, None
 
+    def lose(self) -> None:
+        """Its attempt has not said how it ended, and no outcome of it is taken any more."""
+        self.past.append(Past(self.attempt, "lost", self.token))
+        self.token = None
+
     def give_back(self, now: float) -> None:
         """Without cost, or cancelled if that was asked for."""
         if self.cancel_reason is not None:
@@ -108,8 +102,7 @@ class Lease:
 class Model:
     """All tasks, nodes and leases; each verb answers, or raises, what a repository must."""
 
-    def __init__(self, departures: Departures) -> None:
-        self._departures = departures
+    def __init__(self) -> None:
         self.now = 0.0
         self.lives: dict[str, Life] = {}
         self.nodes: dict[int, float] = {}
@@ -124,18 +117,17 @@ class Model:
     def unfinished(self) -> list[Life]:
         return [life for life in self.lives.values() if not life.final]
 
-    def insert(self, new: NewTask) -> Inserted:
+    def insert(self, new: NewTask, *, repeated: bool = False) -> Inserted:
         fence = new.fence
         if fence is not None and self.lives[fence.task].token != (fence.node, fence.batch):
             raise LeaseLost(fence.task)
         met = self.lives.get(new.id)
-        by_key = False
-        holder = None if new.unique is None else self.holding(new.unique)
-        in_history = met is not None and met.final
-        if met is None or (in_history and holder and self._departures.key_before_history):
-            met, by_key = holder, True
+        by_key = met is None
+        if met is None and new.unique is not None:
+            met = self.holding(new.unique)
         if met is not None:
-            if new.on_conflict == "replace" and met.waiting:
+            own = repeated and not by_key and not new.given_id
+            if new.on_conflict == "replace" and met.waiting and not own:
                 met.run_at, met.expires_at = self._times(new)
                 met.params = new.params
                 met.version += 1
@@ -238,29 +230,28 @@ class Model:
             del self.nodes[one]
         return dead
 
-    def rescue(self) -> dict[str, bool]:
-        """Which tasks were taken back, and whether that was one loss too many."""
+    def rescue(self) -> dict[str, Stored]:
+        """Which tasks were taken back, and what became of each."""
         orphaned = [
             token
             for token, lease in self.leases.items()
             if token.node not in self.nodes
             and (lease.deadline is None or lease.deadline <= self.now)
         ]
-        told: dict[str, bool] = {}
+        told: dict[str, Stored] = {}
         for token in orphaned:
             lease = self.leases.pop(token)
             for life in self._held(token):
                 self._lose(life, alone=len(lease.ids) == 1)
-                if life.state is not Stored.CANCELLED:
-                    told[life.new.id] = life.state is Stored.FAILED
+                told[life.new.id] = life.state
         return told
 
     def drop_lease(self, token: Holder) -> int:
         self.leases.pop(token, None)
         held = self._held(token)
         for life in held:
-            if life.cancel_reason is not None and self._departures.drop_ends_without_token:
-                life.token = None
+            if life.cancel_reason is not None:
+                life.lose()
             life.give_back(self.now)
         return len(held)
 
@@ -296,6 +287,7 @@ class Model:
             assert life.token is not None
             keeper = life.token.node if finish.keep_from else None
             life.attempt -= 1
+            life.run_at = max(life.run_at, self.now + finish.delay / TICK)
             life.wait(Stored.PARKED)
             life.kept_from = keeper
         else:
@@ -317,10 +309,7 @@ class Model:
             life.losses += 1
         most = decode_options(life.new.options).max_rescues
         given_up = most is not None and life.losses - 1 >= most
-        ends = given_up or life.cancel_reason is not None
-        if not (ends and self._departures.rescue_ends_under_token):
-            life.past.append(Past(life.attempt, "lost", life.token))
-            life.token = None
+        life.lose()
         if given_up and life.cancel_reason is None:
             life.end(Stored.FAILED, "lost")
         else:
@@ -328,7 +317,7 @@ class Model:
 
     @staticmethod
     def _written_before(life: Life, token: Holder, ending: Ending) -> Stored | None:
-        if life.final and life.last == token and life.reason != "lost":
+        if life.final and life.last == token:
             return life.state
         told = any(past[1:] == (ending.name.lower(), token) for past in life.past)
         return Stored.SCHEDULED if told else None

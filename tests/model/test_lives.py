@@ -13,6 +13,8 @@ from tests.model.worlds import *  # noqa: F403 - fixtures are found by name
 from tests.model.worlds import MakeWorld, World, memory_worlds
 
 WIDTHS = pytest.mark.parametrize("width", [1, 3])
+#: Three lives at once say the most; alone, in memory only.
+QUICK = pytest.mark.parametrize("width", [pytest.param(1, marks=pytest.mark.slow), 3])
 
 
 def live(world: MakeWorld, *, width: int, examples: int, steps: int, quick: bool = True) -> None:
@@ -39,13 +41,13 @@ def test_lives_in_memory(width: int) -> None:
     live(memory_worlds(), width=width, examples=100 if width == 3 else 200, steps=40)
 
 
-@WIDTHS
+@QUICK
 def test_lives_on_sqlite(sqlite_world: World, width: int) -> None:
     live(lambda: sqlite_world, width=width, examples=30, steps=30)
 
 
 @pytest.mark.postgres
-@WIDTHS
+@QUICK
 def test_lives_on_postgres(postgres_world: World, width: int) -> None:
     live(lambda: postgres_world, width=width, examples=20, steps=30)
 

@@ -46,6 +46,19 @@ class RescueKeepsNode(MemoryRepository):
         return rescued
 
 
+class RescueSignsForTheAttempt(MemoryRepository):
+    """What rescue has cancelled names the attempt that was lost as the one that said so."""
+
+    def rescue(self, limit: int) -> list[Rescued]:
+        batches = {row.id: row.batch for row in self._book.rows.values()}
+        rescued = super().rescue(limit)
+        for one in rescued:
+            if one.state is Stored.CANCELLED:
+                row = self._book.rows[one.id]
+                row.node, row.batch = one.node, batches[one.id]
+        return rescued
+
+
 class RescueOfTheLiving(MemoryRepository):
     """A pulled claim is taken back before its deadline."""
 
@@ -152,11 +165,12 @@ class RetriedForNothing(MemoryRepository):
     [
         FenceDropped,
         RescueKeepsNode,
-        RescueOfTheLiving,
+        RescueSignsForTheAttempt,
         ReleaseCostsAnAttempt,
         KeyNotFreed,
         RepeatInsertsAgain,
         EarlyBird,
+        pytest.param(RescueOfTheLiving, marks=pytest.mark.slow),
         pytest.param(CancelForgotten, marks=pytest.mark.slow),
         pytest.param(RetriedForNothing, marks=pytest.mark.slow),
     ],

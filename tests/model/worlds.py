@@ -12,18 +12,14 @@ from rota.core.ports import Repository
 from rota.storage.memory import MemoryRepository
 from rota.storage.sqlite import SQLiteRepository
 from rota.testing.clock import FakeClock
-from tests.model.life import Departures
-
-AS_MODELLED = Departures()
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Two nodes' handles on one database, and where it is known to depart from the model."""
+    """Two nodes' handles on one database."""
 
     clock: FakeClock
     handles: tuple[Repository, Repository]
-    departures: Departures = AS_MODELLED
 
 
 MakeWorld = Callable[[], World]
@@ -48,8 +44,7 @@ def sqlite_world(tmp_path: Path) -> Iterator[World]:
     )
     for one in (first, second):
         one.open()
-    departures = Departures(key_before_history=True, drop_ends_without_token=True)
-    yield World(clock=clock, handles=(first, second), departures=departures)
+    yield World(clock=clock, handles=(first, second))
     for one in (first, second):
         one.close()
 
@@ -57,8 +52,4 @@ def sqlite_world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def postgres_world(open_postgres: Callable[..., Repository]) -> World:
     clock = FakeClock()
-    return World(
-        clock=clock,
-        handles=(open_postgres(clock), open_postgres(clock)),
-        departures=Departures(rescue_ends_under_token=True),
-    )
+    return World(clock=clock, handles=(open_postgres(clock), open_postgres(clock)))

@@ -38,7 +38,7 @@ def verbs(
         "counts": scheduler.counts,
         "restore": scheduler.restore,
         "add_recurring": lambda: scheduler.add_recurring("r", "quick", Every(60), params={"n": 1}),
-        "recurring": lambda: scheduler.recurring,
+        "recurring": lambda: scheduler.recurring("r"),
         "node": lambda: scheduler.node,
         "blocking": lambda: scheduler.blocking,
         "start": scheduler.start,

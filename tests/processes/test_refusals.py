@@ -37,7 +37,8 @@ if block:
     sys.modules[block] = None
 from rota import RotaError, Scheduler, WorkRegistry
 if user:
-    import concurrent.futures.thread, rota.storage.sqlite, sqlalchemy.dialects.sqlite.pysqlite
+    import concurrent.futures.thread, email.parser
+    import rota.storage.sqlite, sqlalchemy.dialects.sqlite.pysqlite
     os.setgroups([])
     os.setgid(int(user))
     os.setuid(int(user))

@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -15,9 +17,10 @@ from sqlalchemy import event
 
 from rota.core.ids import new_incarnation
 from rota.core.task import Claimed, Ending, Fence, Membership, Want
-from rota.storage.postgres import PostgresRepository
+from rota.storage.postgres import PostgresRepository, tidying
 from rota.storage.postgres.connections import Session
 from rota.testing.clock import FakeClock
+from rota.testing.conformance.recurring import HOUR, a_tick
 from rota.testing.conformance.setting import a_task, ending, some_tasks
 
 pytestmark = pytest.mark.postgres
@@ -27,7 +30,11 @@ BATCH = 100
 #: A statement about a batch may look at its rows a few times over, not at the table.
 FAIR = BATCH * 8
 LEASE = 30.0
-BIG = {"rota_task", "rota_body", "rota_unique", "rota_report", "rota_change"}
+BIG = {"rota_task", "rota_body", "rota_unique", "rota_report", "rota_change"} | {
+    "rota_recurring",
+    "rota_decision",
+    "rota_child",
+}
 Plan = dict[str, Any]
 Record = Callable[[Callable[[], object]], list[Plan]]
 
@@ -150,6 +157,67 @@ def take(repository: PostgresRepository, node: int, batch: int = 1) -> list[Clai
     return taken
 
 
+@pytest.fixture
+def definitions(stranger: psycopg.Connection) -> datetime:
+    """20,000, of which 200 were due at the moment returned, each with a child that has ended."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    stranger.execute(
+        "insert into rota_recurring (id, work, params, trigger, options, queue, priority, rules,"
+        " next_fire_at, due_at)"
+        " select to_char(n, 'fm00000'), 'demo', '{}', '{}', '{}', 'default', 0, '{}', due, due"
+        " from (select n, case when n %% 100 = 0 then %s::timestamptz"
+        "   else now() + interval '1 day' end as due from generate_series(1, %s) n) o",
+        (at, ROWS),
+    )
+    stranger.execute(
+        "insert into rota_child select to_char(n, 'fm00000'), gen_random_uuid()"
+        " from generate_series(1, %s) n",
+        (ROWS,),
+    )
+    stranger.execute(
+        "insert into rota_decision (recurring, fire_at, decision, task, decided_at)"
+        " select recurring, '2025-01-01', 'fired', task, now() - n * interval '1 minute'"
+        " from (select *, row_number() over () as n from rota_child) c"
+    )
+    stranger.commit()
+    return at
+
+
+@pytest.mark.usefixtures("statistics")
+def test_recurring(repository: PostgresRepository, definitions: datetime, record: Record) -> None:
+    """In one test, since what it stands on takes longer than its statements."""
+    for but in ([], ["00100"]):
+        assert_by_index(record(partial(repository.due_recurring, 0, BATCH, but=but)))
+        assert len(repository.due_recurring(0, ROWS, but=but)[0]) == ROWS // 100 - len(but)
+    due = repository.due_recurring(0, BATCH)[0]
+    rules = ["skip", "queue", "allow", "skip"] * (BATCH // 4)
+    ticks = [
+        a_tick(definitions, recurring=one.id, overlap=overlap)
+        for one, overlap in zip(due, rules, strict=True)
+    ]
+    ticks.append(a_tick(definitions, recurring="20000", child={"unique": "k"}))
+    assert_by_index(record(lambda: repository.fire(ticks)))
+    assert len(repository.decisions("20000", 5)) == 2
+    repository.fire([a_tick(definitions + n * HOUR, recurring="00100") for n in range(1, BATCH)])
+    for before in (None, definitions + 50 * HOUR):
+        assert_by_index(record(partial(repository.children_of, "00100", 10, before)))
+        assert_by_index(record(partial(repository.decisions, "00100", 10, before)))
+    assert_by_index(record(lambda: repository.outstanding("00100", 50)))
+    assert_by_index(record(lambda: repository.list_recurring(BATCH, after="00500")))
+    assert_by_index(record(lambda: repository.look_again(["00100", "00200"])))
+    plans = record(lambda: tidied(repository))
+    for scan in (scan for plan in plans for scan in scans(plan)):
+        assert scan["Node Type"] != "Seq Scan", json.dumps(scan)
+        assert touched(scan) <= 2 * tidying.CHUNK, json.dumps(scan)
+    assert repository.outstanding("00100", 200) == BATCH
+
+
+def tidied(repository: PostgresRepository) -> None:
+    """The chores about recurring tasks, which are all in pages of one size."""
+    with repository._connections.session() as session:
+        repository._tidying.tidy_recurring(session)
+
+
 @pytest.mark.usefixtures("statistics")
 class TestPlans:
     def test_claim(self, repository: PostgresRepository, node: int, record: Record) -> None:
@@ -191,6 +259,23 @@ class TestPlans:
         plans = record(lambda: repository.claim_parked(node, 2, works, BATCH, 1.0))
         assert_by_index(plans)
         assert all("Sort" not in str(scan) for plan in plans for scan in scans(plan))
+
+    @pytest.mark.parametrize("queues", [None, ["q0", "q1"]])
+    def test_pulled_claim_of_parked_tasks(
+        self, repository: PostgresRepository, node: int, record: Record, queues: list[str] | None
+    ) -> None:
+        finishes = [ending(claimed, Ending.PARK) for claimed in take(repository, node)]
+        repository.finish(node, finishes, [1])
+        found: list[list[Claimed]] = []
+
+        def pull() -> None:
+            owner = new_incarnation()
+            found.append(repository.claim_parked_until(owner, 1, queues, BATCH // 2, LEASE))
+
+        # Some, the rest, then none: what is not parked costs it nothing.
+        for _ in range(3):
+            assert_by_index(record(pull))
+        assert [len(taken) for taken in found] == [BATCH // 2, BATCH // 2, 0]
 
     def test_rescue(self, repository: PostgresRepository, node: int, record: Record) -> None:
         take(repository, node)

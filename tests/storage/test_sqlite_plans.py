@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import create_engine
 
 from rota.core.ids import new_id
+from rota.core.recurring import Fire
 from rota.core.task import Ending, Fence, Want
 from rota.storage.sqlite import SQLiteRepository, agenda, claiming, connections, ending, keeping
 from rota.storage.verbs import looking
 from rota.testing.clock import FakeClock
-from rota.testing.conformance.recurring import a_definition, a_tick
+from rota.testing.conformance.recurring import HOUR, a_definition, a_tick
 from rota.testing.conformance.setting import NodeHandle, a_task, ids, some_tasks
 from rota.testing.conformance.setting import ending as outcome_of
 from tests.storage.joining_callers import immediate, take_one
@@ -30,6 +31,9 @@ GROWING = {
     "rota_unique",
     "rota_report",
     "rota_change",
+    "rota_recurring",
+    "rota_decision",
+    "rota_child",
 }
 ALIAS = re.compile(r"\b(rota_\w+)(?: as)? ([a-z])\b")
 
@@ -101,6 +105,7 @@ def live(repository: SQLiteRepository, clock: FakeClock) -> None:
     first.finish(*finishes)
     first.finish(*finishes, repeated=True)
     first.claim_parked("demo", limit=1)
+    repository.claim_parked_until(6, 1, ["default"], 1, 60)
     repository.strangers(["x"], 5)
     waiting = repository.insert([a_task(delay=900)])[0].id
     repository.update(waiting, {"at": repository.now() + timedelta(hours=1), "queue": "q"}, 1)
@@ -117,10 +122,7 @@ def live(repository: SQLiteRepository, clock: FakeClock) -> None:
     pull_and_spawn(repository)
     join(repository, second)
     repository.nodes()
-    repository.put_recurring(a_definition(repository.now()))
-    repository.fire([a_tick(repository.now())])
-    repository.due_recurring(60, 10)
-    repository.decisions("nightly", 10)
+    recur(repository)
     clock.advance(1000)
     first.beat()
     repository.bury(first.id, trusted=True)
@@ -154,6 +156,29 @@ def pull_and_spawn(repository: SQLiteRepository) -> None:
     repository.finish(5, [outcome_of(pulled, Ending.DONE, follow=follow)], [1])
     repository.cancel(new_id(), "never", tombstone=True)
     repository.updated_since(repository.updated_since(None, 2)[1], 2)
+
+
+def recur(repository: SQLiteRepository) -> None:
+    """The verbs about definitions and their ticks."""
+    at = repository.now()
+    for priority in (0, 1):
+        repository.put_recurring(a_definition(at, priority=priority))
+    repository.get_recurring("nightly")
+    for after in (None, "n"):
+        repository.list_recurring(10, after)
+    ticks = [a_tick(at + n * HOUR, overlap="queue", max_instances=2) for n in range(3)]
+    repository.fire(ticks)
+    repository.look_again(["nightly"])
+    repository.due_recurring(60, 10)
+    repository.due_recurring(60, 10, but=["other"])
+    repository.outstanding("nightly")
+    for before in (None, at + HOUR):
+        repository.decisions("nightly", 10, before)
+        repository.children_of("nightly", 10, before)
+    repository.pause_recurring("nightly")
+    missed = Fire("nightly", at, at, at, "missed")
+    repository.resume_recurring("nightly", at + 2 * HOUR, at + 3 * HOUR, missed)
+    repository.remove_recurring("nightly")
 
 
 def join(repository: SQLiteRepository, node: NodeHandle) -> None:
@@ -214,11 +239,26 @@ def free_periods(repository: SQLiteRepository) -> object:
         return keeping.free_periods(connections.raw(conn), "k", 0, 5)
 
 
+def test_what_is_due_is_read_in_its_order_and_no_further(
+    repository: SQLiteRepository, statements: set[str], tmp_path: Path
+) -> None:
+    repository.put_recurring(a_definition(repository.now()))
+    statements.clear()
+    repository.due_recurring(0, 5)
+    looks = [one for one in statements if "rota_recurring" in one]
+    assert len(looks) == 2
+    for look in looks:
+        (line,) = plan(tmp_path / "a.db", look)
+        assert line.startswith("SEARCH rota_recurring USING"), line
+        assert "INDEX rota_recurring_due" in line, line
+
+
 @pytest.mark.parametrize(
     ("look", "table"),
     [
         (lambda repository: repository.children("p", 2, after="c"), "rota_body"),
         (lambda repository: repository.updated_since("5", 2), "rota_change"),
+        (lambda repository: repository.list_recurring(2, after="c"), "rota_recurring"),
         (free_periods, "rota_unique"),
     ],
 )
@@ -257,6 +297,12 @@ LANE = ("default", 0, 0, 1, 10)
             {"work": "demo", "until": 1, "node": 1, "limit": 1},
             "rota_task_parked (work=?)",
         ),
+        (
+            claiming.PARKED_KIND,
+            {"work": "demo", "priority": 0, "now": 1, "queues": "[]", "limit": 1},
+            "rota_task_parked (work=? AND priority=? AND run_at<?)",
+        ),
+        (agenda.PARKED_KINDS, (0,), "rota_task_parked (work>?)"),
         (agenda.EVERY_LANE, (), "rota_task_ready (queue>?)"),
         (agenda.NAMED_LANES, {"queues": "[]"}, "rota_task_ready (queue=? AND priority<?)"),
         (ending.HELD, ("[]", 1), "PRIMARY KEY (id=?)"),

@@ -156,6 +156,6 @@ def test_each_of_many_waits_has_its_own_end(pool: ThreadPoolExecutor) -> None:
 def test_a_clock_nobody_moves_fails_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "PATIENCE", 0.01)
     with pytest.raises(RuntimeError, match="advance"):
-        FakeClock().wait(threading.Event(), 10)
+        FakeClock(patience=0.01).wait(threading.Event(), 10)
     with pytest.raises(RuntimeError, match="not 1"):
         FakeClock().block_until(1)

@@ -7,6 +7,8 @@ import threading
 from bisect import bisect_left
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
 
 from rota.core.clock import Clock
 from rota.core.recurring import Decision, Definition
@@ -15,6 +17,15 @@ from rota.errors import InvalidArgument, NodeDead
 from rota.storage.memory.feed import Feed
 from rota.storage.memory.lanes import Lane
 from rota.storage.memory.rows import Row, from_micros, span, to_micros
+from rota.storage.memory.tally import Tally
+
+
+class Offspring(NamedTuple):
+    """A child of a definition, and that one's version then."""
+
+    fire_at: int
+    task: str
+    version: int
 
 
 @dataclass(slots=True, eq=False)
@@ -46,14 +57,28 @@ class Book:
     leases: defaultdict[int, dict[int, list[str]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+    joined: dict[int, int] = field(default_factory=dict)  #: when nodes were entered
     deadlines: dict[tuple[int, int], int] = field(default_factory=dict)
     paused: dict[str, str] = field(default_factory=dict)
+    paused_works: dict[str, str] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
     definitions: dict[str, Definition] = field(default_factory=dict)
-    decisions: defaultdict[str, deque[Decision]] = field(default_factory=lambda: defaultdict(deque))
+    decisions: defaultdict[str, list[Decision]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  #: by fire time, as are the children below
+    offspring: defaultdict[str, list[Offspring]] = field(default_factory=lambda: defaultdict(list))
+    outstanding: defaultdict[str, dict[str, None]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )  #: children of a definition that had not ended when they were last looked at
     chores: dict[str, int] = field(default_factory=dict)
 
     def now(self) -> int:
         return to_micros(self.clock.now())
+
+    def enter_node(self, node: int) -> None:
+        """Note when it was entered, and forget that of those that are gone."""
+        self.joined = {one: at for one, at in self.joined.items() if one in self.nodes}
+        self.joined.setdefault(node, self.now())
 
     def require_node(self, node: int) -> None:
         """Raise ``NodeDead`` unless this incarnation is entered."""
@@ -107,6 +132,7 @@ class Book:
         reason: str | None = None,
         payload: str | None = None,
         ago: float | None = None,
+        counted: bool = True,
     ) -> None:
         """Move it to history; node and batch stay, as the token of the last attempt."""
         self.lift(row)
@@ -118,6 +144,8 @@ class Book:
         if row.unique is not None:
             self.keys.pop(row.unique, None)
         self.ended[state is Stored.FAILED].append((now, row.id))
+        if counted:
+            self.tally.add(now, row.queue, row.work, state)
         self._tell(row)
 
     def note_attempt(
@@ -186,6 +214,32 @@ class Book:
             del siblings[bisect_left(siblings, task_id)]
             if not siblings:
                 del self.children[row.parent]
+        if row.recurring is not None and row.fire_at is not None:
+            self._forget_offspring(row.recurring, row.fire_at, task_id)
+
+    def forget_decisions(self, before: datetime) -> None:
+        """Drop old decisions."""
+        for name, told in list(self.decisions.items()):
+            self.decisions[name] = [one for one in told if one.decided_at >= before]
+            if not self.decisions[name]:
+                del self.decisions[name]
+
+    def forget_ended_children(self, recurring: str) -> None:
+        """Drop those children of a definition that have ended from the outstanding ones."""
+        kept = self.outstanding.get(recurring, {})
+        for task_id in [one for one in kept if one not in self.rows or self.rows[one].final]:
+            del kept[task_id]
+        if not kept:
+            self.outstanding.pop(recurring, None)
+
+    def _forget_offspring(self, recurring: str, fire_at: int, task_id: str) -> None:
+        """Also called for a task that no tick has made, though it names a definition."""
+        offspring = self.offspring.get(recurring, [])
+        place = bisect_left(offspring, (fire_at, task_id))
+        if place < len(offspring) and offspring[place].task == task_id:
+            del offspring[place]
+            if not offspring:
+                del self.offspring[recurring]
 
     def _enter(self, row: Row, state: Stored, *, told: bool) -> None:
         row.state = state

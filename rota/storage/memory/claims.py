@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import nsmallest
 
 from rota.core.task import Claimed, Finish, Lane, Stored, Want
@@ -55,10 +55,34 @@ class MemoryClaims:
         book = self._book
         with book.lock:
             rows = _offered(book, [want._replace(ahead=0) for want in wants], look_ahead=0.0)
-            taken = _take_all(book, rows, node=owner, batch=batch)
-            until = book.now() + span(lease)
-            book.deadlines.update({(owner, claimed.batch): until for claimed in taken})
-        return taken
+            return _take_until(book, rows, owner=owner, batch=batch, lease=lease)
+
+    def claim_parked_until(
+        self,
+        owner: int,
+        batch: int,
+        queues: Sequence[str] | None,
+        limit: int,
+        lease: float,
+        *,
+        floor: int = -100,
+        but_not: Collection[str] = (),
+    ) -> list[Claimed]:
+        book = self._book
+        with book.lock:
+            now = book.now()
+            offered = (
+                row
+                for work, rows in book.parked.items()
+                if work not in but_not
+                for row in rows.values()
+                if row.priority >= floor
+                and row.run_at <= now
+                and (queues is None or row.queue in queues)
+                and row.queue not in book.paused
+            )
+            rows = _lifted(book, offered, limit)
+            return _take_until(book, rows, owner=owner, batch=batch, lease=lease)
 
     def extend(self, owner: int, batch: int, lease: float) -> bool:
         book = self._book
@@ -94,10 +118,8 @@ class MemoryClaims:
                 for row in book.parked.get(work, {}).values()
                 if row.kept_from != node and row.run_at <= until and row.queue not in book.paused
             )
-            taken = nsmallest(limit, offered, key=lambda row: (-row.priority, row.run_at, row.id))
-            for row in taken:
-                book.lift(row)
-            return _take_all(book, taken, node=node, batch=batch, alone=alone)
+            rows = _lifted(book, offered, limit)
+            return _take_all(book, rows, node=node, batch=batch, alone=alone)
 
     def strangers(self, works: Sequence[str], limit: int) -> list[tuple[str, str]]:
         book = self._book
@@ -175,6 +197,24 @@ def _offered(book: Book, wants: Sequence[Want], *, look_ahead: float) -> list[Ro
             )
             book.close_lane(want.queue, want.priority)
     return [book.rows[task_id] for task_id in taken]
+
+
+def _lifted(book: Book, parked: Iterable[Row], limit: int) -> list[Row]:
+    """The most urgent of these parked tasks, out of their index."""
+    rows = nsmallest(limit, parked, key=lambda row: (-row.priority, row.run_at, row.id))
+    for row in rows:
+        book.lift(row)
+    return rows
+
+
+def _take_until(
+    book: Book, rows: Sequence[Row], *, owner: int, batch: int, lease: float
+) -> list[Claimed]:
+    """Claim what was offered under leases that end by themselves."""
+    taken = _take_all(book, rows, node=owner, batch=batch)
+    until = book.now() + span(lease)
+    book.deadlines.update({(owner, claimed.batch): until for claimed in taken})
+    return taken
 
 
 def _take_all(

@@ -37,6 +37,7 @@ def finish_one(book: Book, row: Row, finish: Finish) -> Stored:
         kept_from = row.node if finish.keep_from else None
         book.lift(row)
         row.attempt -= 1
+        row.run_at = max(row.run_at, now + span(finish.delay))
         book.park(row, kept_from)
     else:
         _try_again(book, row, finish, run_at=now + span(finish.delay))
@@ -65,9 +66,7 @@ def _try_again(book: Book, row: Row, finish: Finish, *, run_at: int) -> None:
 def _end_recurring(book: Book, row: Row, finish: Finish) -> None:
     definition = None if row.recurring is None else book.definitions.get(row.recurring)
     if finish.end_recurring and definition is not None:
-        book.definitions[definition.id] = definition._replace(
-            next_fire_at=None, version=definition.version + 1
-        )
+        book.definitions[definition.id] = definition._replace(next_fire_at=None)
 
 
 def written_before(book: Book, node: int, finish: Finish) -> Stored | None:

@@ -33,10 +33,12 @@ def check_fences(book: Book, tasks: Sequence[NewTask]) -> None:
             raise LeaseLost(fence.task)
 
 
-def insert_one(book: Book, task: NewTask) -> Inserted:
+def insert_one(book: Book, task: NewTask, *, repeated: bool = False) -> Inserted:
     """Enter one task, or name the one that is there; the caller holds the lock."""
     known = book.rows.get(task.id)
     if known is not None:
+        if repeated and not task.given_id:
+            return Inserted(known.id, False, known.state)  # the earlier try's: it is as asked
         return _meet(book, known, task, by_key=False)
     holder = _holder_of_key(book, task)
     if holder is not None:
@@ -93,7 +95,7 @@ def bury_unborn(book: Book, task_id: str, reason: str) -> None:
         fire_at=None,
     )
     book.rows[task_id] = row
-    book.end(row, Stored.CANCELLED, reason=reason)
+    book.end(row, Stored.CANCELLED, reason=reason, counted=False)
 
 
 def rewrite(book: Book, row: Row, **fields: Any) -> None:
@@ -165,6 +167,7 @@ def _replace(book: Book, row: Row, task: NewTask) -> None:
         priority=task.priority,
         queue=task.queue,
         params=task.params,
+        options=task.options,
         meta=task.meta,
         expires_at=expires_at,
     )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import heapq
 
-from rota.core.options import decode_options
+from rota.core.options import options_or_default
 from rota.core.task import CancelNotice, Membership, NodeView, Rescued, Stored
+from rota.storage.following import follow_lost
 from rota.storage.memory.book import Book
 from rota.storage.memory.ending import give_back
+from rota.storage.memory.inserting import insert_one
 from rota.storage.memory.rows import MICROS, Row, from_micros, span
 
 _DAY = 86_400 * MICROS
 _CHANGES_KEPT = 7 * _DAY
+_DECISIONS_KEPT = 30 * _DAY
 
 
 class MemoryNodes:
@@ -24,6 +27,7 @@ class MemoryNodes:
     def join(self, node: Membership) -> None:
         with self._book.lock:
             self._book.nodes[node.id] = (node, self._book.now() + span(node.lease))
+            self._book.enter_node(node.id)
 
     def beat(self, node: int, lease: float) -> bool:
         book = self._book
@@ -87,7 +91,10 @@ class MemoryNodes:
         with book.lock:
             rows = _still_held(book, node, batch)
             for row in rows:
+                if row.cancel_reason is not None:
+                    book.note_attempt(row, "lost")
                 give_back(book, row, book.now())
+                _disown(row)
             return len(rows)
 
     def cancels(self, node: int) -> list[CancelNotice]:
@@ -125,10 +132,10 @@ class MemoryNodes:
             now = book.now()
             _forget_ended(book, failed=False, before=now - round(self._done_days * _DAY))
             _forget_ended(book, failed=True, before=now - round(self._failed_days * _DAY))
-            horizon = from_micros(now - round(self._failed_days * _DAY))
-            for told in book.decisions.values():
-                while told and told[0].decided_at < horizon:
-                    told.popleft()
+            book.forget_decisions(from_micros(now - _DECISIONS_KEPT))
+            for name in list(book.outstanding):
+                book.forget_ended_children(name)
+            book.tally.forget(now - round(max(self._done_days, self._failed_days) * _DAY), now)
             book.feed.forget(from_micros(now - _CHANGES_KEPT))
             for key in [key for key, (_, until) in book.periods.items() if until <= now]:
                 del book.periods[key]
@@ -145,9 +152,10 @@ def _rescue_lease(book: Book, node: int, batch: int) -> list[Rescued]:
     rescued = []
     for row in _still_held(book, node, batch):
         _rescue_task(book, row, alone=alone)
-        if row.state is not Stored.CANCELLED:
-            lost = row.state is Stored.FAILED
-            rescued.append(Rescued(row.id, row.work, row.queue, row.priority, node, lost))
+        follow = follow_lost(row.id, row.options) if row.state is Stored.FAILED else None
+        if follow is not None:
+            insert_one(book, follow)
+        rescued.append(Rescued(row.id, row.work, row.queue, row.priority, node, row.state, follow))
     return rescued
 
 
@@ -155,13 +163,19 @@ def _rescue_task(book: Book, row: Row, *, alone: bool) -> None:
     book.note_attempt(row, "lost")
     if alone or row.losses == 0:
         row.losses += 1
-    most = decode_options(row.options).max_rescues
+    most = options_or_default(row.options).max_rescues
     if row.cancel_reason is None and most is not None and row.losses - 1 >= most:
         book.end(row, Stored.FAILED, reason="lost")
     else:
         give_back(book, row, book.now())
-    # The attempt did not write this ending: its token must not be found in it, or a
-    # zombie's repeated finish would be taken for one that had been accepted.
+    _disown(row)
+
+
+def _disown(row: Row) -> None:
+    """The attempt did not write this ending, so its token must not be found in it.
+
+    A zombie's repeated finish would be taken for one that had been accepted.
+    """
     if row.final:
         row.node = row.batch = None
 
@@ -169,5 +183,8 @@ def _rescue_task(book: Book, row: Row, *, alone: bool) -> None:
 def _forget_ended(book: Book, *, failed: bool, before: int) -> None:
     ended = book.ended[failed]
     while ended and ended[0][0] < before:
-        _, task_id = ended.popleft()
-        book.forget(task_id)
+        moment, task_id = ended.popleft()
+        row = book.rows.get(task_id)
+        # It may have been deleted since, or made to wait again.
+        if row is not None and row.finished_at == moment:
+            book.forget(task_id)

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from rota.core.clock import Clock
+from rota.core.clock import Clock, SystemClock
+from rota.storage.memory.auditing import MemoryAuditing
 from rota.storage.memory.book import Book
 from rota.storage.memory.claims import MemoryClaims
+from rota.storage.memory.finding import MemoryLooking
 from rota.storage.memory.following import MemoryFollowing
 from rota.storage.memory.nodes import MemoryNodes
 from rota.storage.memory.recurring import MemoryRecurring
 from rota.storage.memory.signals import Exchange, MemorySignals
-from rota.storage.memory.tasks import MemoryTasks
 
 
-class MemoryRepository(MemoryTasks, MemoryFollowing, MemoryClaims, MemoryNodes, MemoryRecurring):
+class MemoryRepository(
+    MemoryLooking,
+    MemoryFollowing,
+    MemoryClaims,
+    MemoryNodes,
+    MemoryRecurring,
+    MemoryAuditing,
+):
     """Tasks in this process's memory, behind one lock; several nodes may share one object.
 
     ``open`` and ``close`` do nothing: what is in it lives as long as the object.
     """
 
-    def __init__(self, *, clock: Clock, done_days: float = 7, failed_days: float = 30) -> None:
-        self._book = Book(clock)
+    def __init__(
+        self, *, clock: Clock | None = None, done_days: float = 7, failed_days: float = 30
+    ) -> None:
+        self._book = Book(clock or SystemClock())
         self._exchange = Exchange()
         self._done_days = done_days
         self._failed_days = failed_days

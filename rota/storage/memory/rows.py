@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from rota.core.codec import load
-from rota.core.options import decode_options
+from rota.core.options import options_or_default
 from rota.core.task import Attempt, Claimed, Stored, Task
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -109,7 +109,7 @@ class Row:
             created_at=from_micros(self.created_at),
             expires_at=_maybe(self.expires_at),
             attempt=self.attempt,
-            max_attempts=decode_options(self.options).max_attempts,
+            max_attempts=options_or_default(self.options).max_attempts,
             losses=self.losses,
             version=self.version,
             parked=self.state is Stored.PARKED,

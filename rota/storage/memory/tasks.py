@@ -37,9 +37,15 @@ class MemoryTasks:
             check_fences(self._book, tasks)
             if together:
                 refuse_met(tasks, foresee(self._book, tasks), repeated=repeated)
-            return [insert_one(self._book, task) for task in tasks]
+            return [insert_one(self._book, task, repeated=repeated) for task in tasks]
 
-    def insert_in(self, connection: object, tasks: Sequence[NewTask]) -> list[Inserted]:  # noqa: ARG002 - there is nothing it could mean
+    def insert_in(
+        self,
+        connection: object,  # noqa: ARG002 - there is nothing it could mean
+        tasks: Sequence[NewTask],  # noqa: ARG002
+        *,
+        together: bool = False,  # noqa: ARG002
+    ) -> list[Inserted]:
         """Refused: there is no transaction to join."""
         raise no_transactions()
 
@@ -64,8 +70,9 @@ class MemoryTasks:
         book = self._book
         with book.lock:
             holder = book.keys.get(unique)
-            if holder is None and unique in book.periods:
-                row = book.rows.get(book.periods[unique][0])
+            taker, until = book.periods.get(unique, ("", 0))
+            if holder is None and until > book.now():
+                row = book.rows.get(taker)
                 holder = None if row is None or row.final else row.id
             return holder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,6 +50,40 @@ _PARKED = """p as (select array(
     order by t.work, t.priority desc, t.run_at
     limit %(limit)s for update of t skip locked) x
   limit %(limit)s) as tids)"""
+# For those who know no work: first which (work, priority) there are, each one descent of the
+# index, then the highest first, as far as the limit.
+_ANY_PARKED = """works(work) as (
+  (select t.work from {s}rota_task t where t.state = 2
+   order by t.work, t.priority desc, t.run_at limit 1)
+  union all
+  select (select t.work from {s}rota_task t where t.state = 2 and t.work > l.work
+          order by t.work, t.priority desc, t.run_at limit 1)
+  from works l where l.work is not null),
+kinds as (
+  select f.* from works l cross join lateral (
+    select t.work, t.priority, t.run_at from {s}rota_task t
+    where t.state = 2 and t.work = l.work
+    order by t.work, t.priority desc, t.run_at limit 1) f
+  where f.priority >= %(floor)s
+  union all
+  select f.* from kinds l cross join lateral (
+    select t.work, t.priority, t.run_at from {s}rota_task t
+    where t.state = 2 and t.work = l.work and t.priority < l.priority
+      and t.priority >= %(floor)s
+    order by t.work, t.priority desc, t.run_at limit 1) f),
+p as (select array(
+  select x.tid
+  from (select * from kinds where work <> all(%(but_not)b::text[])
+        order by priority desc, run_at) l
+  cross join lateral (
+    select t.ctid as tid from {s}rota_task t
+    where t.state = 2 and t.work = l.work and t.priority = l.priority and t.run_at <= {now}
+      and (%(queues)b::text[] is null or t.queue = any(%(queues)b::text[]))
+      and not exists (select 1 from {s}rota_queue q
+                      where q.queue = t.queue and q.paused_at is not null)
+    order by t.work, t.priority desc, t.run_at
+    limit %(limit)s for update of t skip locked) x
+  limit %(limit)s) as tids)"""
 # The row is locked by the statement before.
 _THIS = "p as (select array(select ctid from {s}rota_task where id = %(id)s::uuid) as tids)"
 # Lost before: a lease of its own, so that the next loss says who did it.
@@ -64,16 +98,16 @@ _TAKE = """c as (
     t.losses, t.version),
 le as (insert into {s}rota_lease (node, batch, ids, deadline)
   select %(node)s, c.batch, array_agg(c.id), {deadline} from c group by c.batch)
-select c.id::text, c.work, c.queue, c.priority, c.attempt, c.batch, {params}, b.options,
+select c.id::text, c.work, c.queue, c.priority, c.attempt, c.batch,
+  case when b.version = c.version then {params} end, b.options,
   date_part('epoch', c.run_at - {now}), (date_part('epoch', c.run_at) * 1000000)::bigint,
   date_part('epoch', c.expires_at - {now}), c.losses, b.meta::text, b.parent::text, b.recurring,
-  (date_part('epoch', b.fire_at) * 1000000)::bigint, c.version, b.version
+  (date_part('epoch', b.fire_at) * 1000000)::bigint
 from n left join c on true left join lateral (
   select * from {s}rota_body x where x.id = c.id limit 1) b on true
 order by c.priority desc, c.run_at, c.id"""
 _EXTEND = """update {s}rota_lease set deadline = {now} + make_interval(secs => %(lease)s)
   where node = %(node)s and batch = %(batch)s and deadline is not null returning 1"""
-_WIDTH = len(Claimed._fields)
 
 _ALIVE = "select 1 from {s}rota_node where id = %(node)s for key share"
 _LOCK_ONE = "select state from {s}rota_task where id = %(id)s::uuid for update"
@@ -123,6 +157,7 @@ class Claiming:
         self._ready, self._ready_lazily = taking(_READY), taking(_READY, params="''")
         self._ready_until = taking(_READY, who=_NOBODY, deadline=_DEADLINE)
         self._parked, self._this = taking(_PARKED), taking(_THIS)
+        self._parked_until = taking(_ANY_PARKED, who=f"recursive {_NOBODY}", deadline=_DEADLINE)
         self._extend = bound(_EXTEND)
         self._alive, self._lock_one, self._ended = bound(_ALIVE), bound(_LOCK_ONE), bound(_ENDED)
         self._bodies = bound(_BODIES)
@@ -176,6 +211,32 @@ class Claiming:
         )
         return self._claimed(session, rows)
 
+    def claim_parked_until(
+        self,
+        session: Statements,
+        owner: int,
+        batch: int,
+        queues: Sequence[str] | None,
+        *,
+        limit: int,
+        lease: float,
+        floor: int,
+        but_not: Collection[str],
+    ) -> list[Claimed]:
+        """Take parked tasks of any work under a lease with a deadline; one statement."""
+        rows = session.rows(
+            self._parked_until,
+            node=owner,
+            batch=batch,
+            queues=None if queues is None else list(queues),
+            limit=limit,
+            floor=floor,
+            but_not=list(but_not),
+            alone=[],
+            lease=float(lease),
+        )
+        return self._claimed(session, rows)
+
     def extend(self, session: Statements, owner: int, batch: int, lease: float) -> bool:
         """Move the deadline, unless the lease has none or is gone."""
         return bool(session.rows(self._extend, node=owner, batch=batch, lease=float(lease)))
@@ -226,8 +287,8 @@ class Claiming:
     ) -> list[Claimed]:
         if rows[0][0] is None:
             return []
-        claimed = [Claimed._make(row[:_WIDTH]) for row in rows]
-        changed = [row[0] for row in rows if row[-2] != row[-1]]
+        claimed = [*map(Claimed._make, rows)]
+        changed = [one.id for one in claimed if one.params is None]
         return self._read_again(session, claimed, changed, lazy=lazy) if changed else claimed
 
     def _read_again(

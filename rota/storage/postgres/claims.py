@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rota.core.task import Claimed, Finish, Lane, Stored, Want
 from rota.storage.postgres.guests import Borrowed
@@ -40,6 +40,30 @@ class PostgresClaims(Parts):
         """Take due tasks for somebody who is no node: the lease ends by itself."""
         with self._connections.session() as session:
             return self._claiming.claim_until(session, owner, batch, wants, lease)
+
+    def claim_parked_until(
+        self,
+        owner: int,
+        batch: int,
+        queues: Sequence[str] | None,
+        limit: int,
+        lease: float,
+        *,
+        floor: int = -100,
+        but_not: Collection[str] = (),
+    ) -> list[Claimed]:
+        """Take parked tasks of these queues (None: all) for somebody who is no node."""
+        with self._connections.session() as session:
+            return self._claiming.claim_parked_until(
+                session,
+                owner,
+                batch,
+                queues,
+                limit=limit,
+                lease=lease,
+                floor=floor,
+                but_not=but_not,
+            )
 
     def extend(self, owner: int, batch: int, lease: float) -> bool:
         """Let a pulled claim's lease end so many seconds from now; False if it is gone."""
@@ -86,9 +110,10 @@ class PostgresClaims(Parts):
         """Write outcomes, each fenced by (node, batch), and what follows those accepted."""
         if not finishes and not over:
             return []
-        single = self._finishing.single(finishes, repeated=repeated)
-        borrow = self._connections.session if single else self._connections.transaction
-        with borrow() as session:
+        if self._finishing.single(finishes, repeated=repeated):
+            with self._connections.session() as session:
+                return self._finishing.finish_at_once(session, node, finishes, over)
+        with self._connections.transaction() as session:
             return self._finishing.finish(session, node, finishes, over, repeated=repeated)
 
     def finish_in(self, connection: object, node: int, finish: Finish) -> None:

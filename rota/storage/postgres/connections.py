@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -33,6 +34,13 @@ _KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
     "application_name": "rota",
+}
+#: The server's side of the same: the locks of a host that is gone without a word go, too.
+_SERVER_KEEPALIVE = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
 }
 #: psycopg lets half a character through as Python's own error.
 FAILURES = (psycopg.Error, DBAPIError, UnicodeEncodeError)
@@ -85,6 +93,20 @@ class Session:
             self.raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         )
 
+    def hung_up(self) -> bool:
+        """Whether the server ended this session while it was idle; no round trip.
+
+        Else the first statement after a server's restart would fail, on each session.
+        """
+        try:
+            line = select.poll()
+            line.register(self.raw, select.POLLIN)
+            while line.poll(0):
+                self.raw.pgconn.consume_input()
+        except (psycopg.Error, OSError):
+            return True
+        return self.raw.pgconn.status != psycopg.pq.ConnStatus.OK
+
     def abort(self) -> None:
         """Cut the line under a thread that waits for an answer: it gets an error."""
         with suppress(OSError, psycopg.Error):
@@ -113,6 +135,9 @@ class Connections:
         self._poll_only = poll_only
         self._settings = {
             "statement_timeout": str(int(statement_timeout * 1000)),
+            # A node frozen or cut off in the midst of a transaction keeps nobody waiting
+            # for longer; as `abort_overdue` on this side.
+            "idle_in_transaction_session_timeout": str(int((2 * statement_timeout + 1) * 1000)),
             "timezone": "UTC",
             **_PLANNER,
         }
@@ -134,7 +159,8 @@ class Connections:
         _, arguments = self._engine.dialect.create_connect_args(self.url)
         arguments = {**_KEEPALIVE, "connect_timeout": max(2, int(self._timeout)), **arguments}
         if not self._poll_only:
-            settings = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
+            told = {**self._settings, **_SERVER_KEEPALIVE}
+            settings = " ".join(f"-c {name}={value}" for name, value in told.items())
             arguments["options"] = f"{arguments.get('options', '')} {settings}".strip()
         connection: psycopg.Connection[Any] = psycopg.connect(**arguments, autocommit=True)
         if self._poll_only:
@@ -232,7 +258,10 @@ class Connections:
     def _mine(self) -> Session:
         session: Session | None = getattr(self._local, "session", None)
         if session is not None and not session.raw.closed:
-            return session
+            # One that held a lock is used once more: its thread must hear that the lock is gone.
+            if session.advisory or not session.hung_up():
+                return session
+            self._drop(session)
         if self._closed:
             raise StorageUnavailable("the repository is closed; open it first")
         self._reap()

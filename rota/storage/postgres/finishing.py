@@ -3,70 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from rota.core.task import Ending, Finish, Stored
+from rota.core.task import Ending, Finish, NewTask, Stored
 from rota.errors import InvalidArgument, LeaseLost
 from rota.storage.postgres.arrays import uuids, whole
 from rota.storage.postgres.connections import Statements
+from rota.storage.postgres.ending import DROP_LEASES, OWN, End, Endings, Token
 from rota.storage.postgres.feeding import told
 from rota.storage.postgres.inserting import Inserting
 
 _TOKENS = "unnest(%(ids)s::uuid[], %(batches)s::bigint[])"
 
-# Joined laterally, each with a limit: only so is it certain that the planner looks the tasks
-# up one by one, in the order given. Left a choice, it scans the whole table when it takes
-# the tasks with this node's token for few.
-_OWN = """cross join lateral (
-    select t.* from {s}rota_task t
-    where t.id = o.id and t.batch = o.batch and t.node = %(node)s and t.state = 1
-    limit 1 for update of t) k"""
-
-# A lease named as over by mistake stays: without it nobody would find its tasks again.
-_DROP_LEASES = """delete from {s}rota_lease l
-  where l.node = %(node)s and l.batch = any(%(over)s::bigint[]) and not exists (
-    select 1 from (
-      select unnest(l.ids)
-      except
-      select f.id from unnest(%(ids)s::uuid[], %(batches)s::bigint[]) as f(id, batch)
-      where f.batch = l.batch) as left_over(id)
-    cross join lateral (
-      select 1 from {s}rota_task t
-      where t.id = left_over.id and t.node = l.node and t.batch = l.batch and t.state = 1
-      limit 1) w)"""
-# The leases first: the tasks depend on them, as the lock order wants.
-_END = f"""with gone as ({_DROP_LEASES} returning 1),
-d as materialized (
-  select k.id, k.queue, k.work, k.priority, k.attempt, k.node, k.batch, k.run_at,
-    o.final, o.payload, o.reason, o.ago
-  from unnest(%(ids)s::uuid[], %(batches)s::bigint[], %(states)s::smallint[],
-      %(payloads)b::text[], %(reasons)b::text[], %(agos)b::double precision[])
-    as o(id, batch, final, payload, reason, ago)
-  {_OWN}
-  where (select count(*) from gone) >= 0),
-x as (
-  delete from {{s}}rota_task t where t.id = any((select array(select id from d))::uuid[])
-    and t.node = %(node)s and t.state = 1 returning 1),
-good as (
-  insert into {{s}}rota_done (id, state, queue, work, priority, attempt, node, batch, run_at,
-    started_at, finished_at, reason, payload)
-  select id, final, queue, work, priority, attempt, node, batch, run_at,
-    {{now}} - make_interval(secs => ago), {{now}}, reason, payload from d where final <> 4),
-bad as (
-  insert into {{s}}rota_failed (id, state, queue, work, priority, attempt, node, batch, run_at,
-    started_at, finished_at, reason, payload)
-  select id, final, queue, work, priority, attempt, node, batch, run_at,
-    {{now}} - make_interval(secs => ago), {{now}}, reason, payload from d where final = 4),
-tally as (
-  insert into {{s}}rota_tally (minute, queue, work, state, n, seconds)
-  select date_trunc('minute', {{now}}), queue, work, final, count(*), coalesce(sum(ago), 0)
-  from d group by queue, work, final),
-heard as (
-  {told("d", state="final")})
-select id::text, batch, final from d"""
-
 _LOCK = f"""select k.id::text, k.batch, k.attempt, k.cancel_reason
-  from {_TOKENS} as o(id, batch) {_OWN}"""
+  from {_TOKENS} as o(id, batch) {OWN}"""
 # By row address: the rows were locked by the statement before, so they stay where they are.
 _RESET = f"""with back as (
   update {{s}}rota_task t set
@@ -99,11 +48,15 @@ _REMEMBER = """insert into {s}rota_attempt
   from unnest(%(ids)s::uuid[], %(attempts)s::integer[], %(outcomes)b::text[],
       %(batches)s::bigint[], %(agos)b::double precision[], %(reasons)b::text[], %(errors)b::text[])
     as o(id, attempt, outcome, batch, ago, reason, error)"""
+# In the order of their ids, so that two that stop the same definitions cannot wait for each other.
 _STOP_RECURRING = """update {s}rota_recurring set next_fire_at = null
-  where id in (select b.recurring from {s}rota_body b
-               where b.id = any(%(ids)s::uuid[]) and b.recurring is not null)"""
-# 0 is the mark of an attempt that did not end its task. What rescue wrote under the token is
-# not the node's own word.
+  where id = any(array(
+    select r.id from {s}rota_recurring r
+      where r.id in (select b.recurring from {s}rota_body b
+                     where b.id = any(%(ids)s::uuid[]) and b.recurring is not null)
+      order by r.id for update))"""
+# 0 is the mark of an attempt that did not end its task. What rescue wrote is not the node's
+# own word.
 _WRITTEN = f"""select o.id::text, o.batch, h.state
   from {_TOKENS} as o(id, batch)
   cross join lateral (
@@ -112,27 +65,11 @@ _WRITTEN = f"""select o.id::text, o.batch, h.state
     union all
     select state from {{s}}rota_failed f
       where f.id = o.id and f.node = %(node)s and f.batch = o.batch
-        and f.reason is distinct from 'lost'
     union all
     select 0 from {{s}}rota_attempt a
       where a.id = o.id and a.node = %(node)s and a.batch = o.batch
         and a.outcome <> 'lost'
     limit 1) h"""
-
-Token = tuple[str, int]
-#: By number; looked up faster than made.
-_STATES = tuple(Stored)
-
-
-class End(NamedTuple):
-    """One task on its way into history."""
-
-    id: str
-    batch: int
-    state: int
-    payload: str | None = None
-    reason: str | None = None
-    ago: float | None = None
 
 
 class Finishing:
@@ -143,7 +80,8 @@ class Finishing:
             return sql.format(s=prefix, now=now)
 
         self._inserting = inserting
-        self._end, self._drop_leases = bound(_END), bound(_DROP_LEASES)
+        self._endings = Endings(prefix=prefix, now=now)
+        self._drop_leases = bound(DROP_LEASES)
         self._lock, self._reset = bound(_LOCK), bound(_RESET)
         self._new_params, self._remember = bound(_NEW_PARAMS), bound(_REMEMBER)
         self._stop_recurring, self._written = bound(_STOP_RECURRING), bound(_WRITTEN)
@@ -182,10 +120,11 @@ class Finishing:
             )
             over = ()
         if ends:
-            met = self.end(session, node, ends, over)
+            met = self._endings.end(session, node, ends, over)
         if resets:
             met |= self.reset(session, node, resets)
-        self._go_on(session, [f for t, f in chosen.items() if f.follow and met.get(t) == _meant(f)])
+        accepted = [f for t, f in chosen.items() if met.get(t) == _meant(f)]
+        self.go_on(session, [f.follow for f in accepted if f.follow is not None])
         if repeated:
             met |= self._already(session, node, [f for t, f in chosen.items() if t not in met])
         stops = [f.id for t, f in chosen.items() if f.end_recurring and t in met]
@@ -211,28 +150,29 @@ class Finishing:
         if state is None:
             raise LeaseLost(finish.id)
 
+    def finish_at_once(
+        self, session: Statements, node: int, finishes: Sequence[Finish], over: Sequence[int]
+    ) -> list[Stored | None]:
+        """What is ``single``, by that one statement."""
+        if not finishes or len({finish.id for finish in finishes}) < len(finishes):
+            return self.finish(session, node, finishes, over, repeated=False)
+        ordered = sorted(finishes, key=_id_of)
+        states = self._endings.finish(session, node, ordered, over)
+        if ordered == finishes:
+            return states
+        by_id = {finish.id: state for finish, state in zip(ordered, states, strict=True)}
+        return [by_id[finish.id] for finish in finishes]
+
     def end(
-        self, session: Statements, node: int, ends: Sequence[End], over: Sequence[int] = ()
+        self, session: Statements, node: int, ends: Sequence[End], *, lost: bool
     ) -> dict[Token, Stored]:
-        """Move tasks into history; those whose token still was the task's."""
-        ids, batches, states, payloads, reasons, agos = zip(*ends, strict=True)
-        rows = session.rows(
-            self._end,
-            node=node,
-            over=whole(over),
-            ids=uuids(ids),
-            batches=whole(batches),
-            states=whole(states),
-            payloads=list(payloads),
-            reasons=list(reasons),
-            agos=list(agos),
-        )
-        return {(row[0], row[1]): _STATES[row[2]] for row in rows}
+        """As :meth:`Endings.end`, for rescue."""
+        return self._endings.end(session, node, ends, lost=lost)
 
     def reset(
-        self, session: Statements, node: int, finishes: Sequence[Finish]
+        self, session: Statements, node: int, finishes: Sequence[Finish], *, lost: bool = False
     ) -> dict[Token, Stored]:
-        """Let tasks wait again, in the caller's transaction.
+        """Let tasks wait again, in the caller's transaction; ``lost`` as in ``end``.
 
         Locked first, then judged: a cancel in between has left its reason in the row.
         """
@@ -252,7 +192,7 @@ class Finishing:
             else:
                 end = _end_of(finish)
                 cancelled.append(end._replace(state=int(Stored.CANCELLED), reason=reason))
-        met = self.end(session, node, cancelled) if cancelled else {}
+        met = self.end(session, node, cancelled, lost=lost) if cancelled else {}
         if waiting:
             self._wait_again(session, node, [finish for finish, _ in waiting])
             self._keep_attempts(session, node, waiting)
@@ -296,12 +236,11 @@ class Finishing:
             errors=[finish.payload for finish, _ in kept],
         )
 
-    def _go_on(self, session: Statements, accepted: Sequence[Finish]) -> None:
-        """Insert what follows; what it meets is no reason not to finish.
+    def go_on(self, session: Statements, follows: Sequence[NewTask]) -> None:
+        """Insert what follows what has ended; what it meets is no reason not to end.
 
         An earlier try that is only now known to have committed has inserted it.
         """
-        follows = [finish.follow for finish in accepted if finish.follow is not None]
         if follows:
             # The token that was accepted was its fence.
             plain = [follow._replace(on_conflict="return", fence=None) for follow in follows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
@@ -36,6 +36,10 @@ class Borrowed:
         with psycopg.Cursor(self._raw, row_factory=tuple_row) as cursor:
             cursor.execute(sql, params, binary=True)
             return cursor.fetchall() if cursor.description else []
+
+    def as_one(self) -> AbstractContextManager[object]:
+        """A savepoint around statements: all that they write, or nothing of it."""
+        return self._raw.transaction()
 
 
 class Guests:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from rota.core.task import Fence, Inserted, NewTask, Stored
 from rota.errors import LeaseLost, StorageUnavailable
-from rota.storage.postgres.arrays import uuids, whole
+from rota.storage.postgres.arrays import reals, texts, uuids, whole
 from rota.storage.postgres.connections import Statements
 from rota.storage.postgres.feeding import told
 
@@ -29,7 +30,7 @@ _COLUMNS = (
     ("fire_at", "timestamptz"),
 )
 _NAMES = ", ".join(f'"{name}"' for name, _ in _COLUMNS)
-_LITERAL = {"uuid", "smallint"}
+_LITERAL = {"uuid", "smallint", "double precision", "text"}
 _ARRAYS = ", ".join(
     f"%({name}){'s' if kind in _LITERAL else 'b'}::{kind}[]" for name, kind in _COLUMNS
 )
@@ -169,7 +170,8 @@ class Inserting:
             session.rows(self._bodies, **_arrays([tasks[index] for index in created.values()]))
             for task_id, index in created.items():
                 answers[index] = Inserted(task_id, True, Stored.SCHEDULED)
-        self._answer_met(session, tasks, [i for i in left if i not in answers], answers)
+        met = [i for i in left if i not in answers]
+        self._answer_met(session, tasks, met, answers, repeated=repeated)
 
     def _answer_met(
         self,
@@ -177,6 +179,8 @@ class Inserting:
         tasks: Sequence[NewTask],
         met: Sequence[int],
         answers: dict[int, Inserted],
+        *,
+        repeated: bool,
     ) -> None:
         if not met:
             return
@@ -193,7 +197,9 @@ class Inserting:
                 answer = Inserted(holder, False, Stored(state), by_key=True)
             else:
                 continue
-            settled = self._replaced(session, task, answer)
+            # What an earlier try of this call has written is as it was asked to be.
+            own = repeated and not task.given_id and answer.id == task.id
+            settled = answer if own else self._replaced(session, task, answer)
             if settled is not None:
                 answers[index] = settled
 
@@ -257,14 +263,20 @@ class Inserting:
 
 
 def _arrays(tasks: Sequence[NewTask]) -> dict[str, Any]:
+    """One array per column; of a column of nothing none, since ``unnest`` fills it up."""
     fields = dict(zip(NewTask._fields, zip(*tasks, strict=True), strict=True))
-    arrays: dict[str, Any] = {name: list(fields[name]) for name, _ in _COLUMNS}
     # A period key is not the task's: it stands in a table of its own.
-    arrays["unique"] = [task.unique if task.period is None else None for task in tasks]
-    for name in ("id", "parent"):
-        arrays[name] = uuids(arrays[name])
-    arrays["priority"] = whole(arrays["priority"])
-    # An array has one type of element, and callers may write a whole number of seconds.
-    for name in ("delay", "expires_in"):
-        arrays[name] = [None if value is None else float(value) for value in arrays[name]]
-    return arrays
+    fields["unique"] = tuple(task.unique if task.period is None else None for task in tasks)
+    return {name: _DUMP.get(kind, _instants)(fields[name]) for name, kind in _COLUMNS}
+
+
+def _instants(moments: Sequence[datetime | None]) -> list[datetime | None]:
+    return list(moments) if any(moments) else []
+
+
+_DUMP: dict[str, Callable[[Any], Any]] = {
+    "uuid": uuids,
+    "smallint": whole,
+    "double precision": reals,
+    "text": texts,
+}

@@ -9,8 +9,10 @@ import sqlalchemy
 from rota.core.clock import Clock
 from rota.core.ports import Signals
 from rota.storage.postgres.address import parse_url
+from rota.storage.postgres.auditing import PostgresAuditing
 from rota.storage.postgres.claims import PostgresClaims
 from rota.storage.postgres.connections import Connections
+from rota.storage.postgres.looking import PostgresLooking
 from rota.storage.postgres.nodes import PostgresNodes
 from rota.storage.postgres.parts import NOW
 from rota.storage.postgres.recurring import PostgresRecurring
@@ -19,7 +21,14 @@ from rota.storage.postgres.tasks import PostgresTasks
 from rota.storage.schema import ledger
 
 
-class PostgresRepository(PostgresTasks, PostgresClaims, PostgresNodes, PostgresRecurring):
+class PostgresRepository(
+    PostgresTasks,
+    PostgresClaims,
+    PostgresNodes,
+    PostgresRecurring,
+    PostgresLooking,
+    PostgresAuditing,
+):
     """Many nodes on one PostgreSQL database; a connection for each thread that calls.
 
     ``schema`` is where the tables are, None for the search path's first. ``poll_only``

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rota.core.options import decode_options
+from rota.core.options import options_or_default
 from rota.core.task import Ending, Finish, Membership, Rescued, Stored
+from rota.storage.following import follow_lost
 from rota.storage.postgres.arrays import uuids
 from rota.storage.postgres.connections import Session
+from rota.storage.postgres.ending import End
 from rota.storage.postgres.feeding import told
-from rota.storage.postgres.finishing import End, Finishing
+from rota.storage.postgres.finishing import Finishing
 
 _JOIN = """insert into {s}rota_node
-    (id, name, host, pid, started_at, lease_seconds, lease_until, session_lock)
+    (id, name, host, pid, started_at, lease_seconds, lease_until, session_lock, version)
   values (%(id)s, %(name)s, %(host)s, %(pid)s, {now}, %(lease)s,
-    {now} + make_interval(secs => %(lease)s), %(locked)s)
+    {now} + make_interval(secs => %(lease)s), %(locked)s, %(version)s)
   on conflict (id) do update set lease_until = excluded.lease_until"""
 _BEAT = """update {s}rota_node
   set lease_seconds = %(lease)s, lease_until = {now} + make_interval(secs => %(lease)s),
@@ -147,6 +149,7 @@ class Rescuing:
             host=node.host,
             pid=node.pid,
             lease=float(node.lease),
+            version=node.version,
         )
 
     def beat(self, session: Session, node: int, lease: float) -> bool:
@@ -197,12 +200,12 @@ class Rescuing:
                 kept.append((one, losses))
             else:
                 ended.setdefault(one.node, []).append(end)
-            given_up = end is not None and end.state == Stored.FAILED
-            answers.append(Rescued(one.id, one.work, one.queue, one.priority, one.node, given_up))
+            answers.append(_told(one, end))
         for node, ends in ended.items():
-            self._finishing.end(session, node, ends)
+            self._finishing.end(session, node, ends, lost=True)
         if kept:
             self._keep(session, kept)
+        self._finishing.go_on(session, [one.follow for one in answers if one.follow is not None])
         return answers
 
     def held(self, session: Session, node: int) -> list[tuple[int, list[str]]]:
@@ -216,7 +219,7 @@ class Rescuing:
         if not ids:
             return 0
         releases = [Finish(task_id, batch, 0, Ending.RELEASE) for task_id in ids]
-        return len(self._finishing.reset(session, node, releases))
+        return len(self._finishing.reset(session, node, releases, lost=True))
 
     def _hold(self, session: Session, node: int) -> bool:
         """Take the node's session lock if it is not held yet; whether it is now."""
@@ -241,6 +244,14 @@ class Rescuing:
         )
 
 
+def _told(lost: Lost, end: End | None) -> Rescued:
+    state = Stored.SCHEDULED if end is None else Stored(end.state)
+    follow = None
+    if state is Stored.FAILED and lost.options is not None:
+        follow = follow_lost(lost.id, lost.options)
+    return Rescued(lost.id, lost.work, lost.queue, lost.priority, lost.node, state, follow)
+
+
 def _losses_after(lost: Lost, *, alone: bool) -> int:
     """In company anybody may have been the cause, so only the first such loss counts."""
     return min(lost.losses + 1, _LOSSES_LIMIT) if alone else max(lost.losses, 1)
@@ -249,7 +260,7 @@ def _losses_after(lost: Lost, *, alone: bool) -> int:
 def _end_of(lost: Lost, losses: int) -> End | None:
     if lost.cancel_reason is not None:
         return End(lost.id, lost.batch, int(Stored.CANCELLED), reason=lost.cancel_reason)
-    limit = decode_options(lost.options).max_rescues if lost.options is not None else None
+    limit = options_or_default(lost.options).max_rescues if lost.options is not None else None
     if limit is not None and losses - 1 >= limit:
         return End(lost.id, lost.batch, int(Stored.FAILED), reason="lost")
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import psycopg
+from sqlalchemy import Connection
 
 from rota.core.conflict import refuse_met
 from rota.core.task import Attempt, Change, Inserted, NewTask, Report, Stored, Task
@@ -38,12 +39,15 @@ class PostgresTasks(Parts):
         with self._connections.transaction() as session:
             return self._inserting.careful(session, tasks, repeated=repeated)
 
-    def insert_in(self, connection: object, tasks: Sequence[NewTask]) -> list[Inserted]:
+    def insert_in(
+        self, connection: object, tasks: Sequence[NewTask], *, together: bool = False
+    ) -> list[Inserted]:
         """The same within the caller's transaction, under that connection's own settings."""
         with self._guests.welcomed(connection) as guest:
-            if isinstance(guest, Borrowed):
-                return self._inserting.careful(guest, tasks, repeated=False)
-            return joining.insert_joined(guest, self._tables, tasks, now=self._now)
+            if not together:
+                return self._insert_as_guest(guest, tasks)
+            with guest.as_one() if isinstance(guest, Borrowed) else joining.as_one(guest):
+                return refuse_met(tasks, self._insert_as_guest(guest, tasks))
 
     def get(self, task_id: str) -> Task | None:
         """The task, waiting, working or in history."""
@@ -59,7 +63,7 @@ class PostgresTasks(Parts):
 
     def find_key(self, unique: str) -> str | None:
         """The unfinished task with this unique key, or with this period key."""
-        return self._look(lambda conn: looking.find_key(conn, self._tables, unique))
+        return self._look(lambda conn: looking.find_key(conn, self._tables, unique, now=self._now))
 
     def cancel(self, task_id: str, reason: str, *, tombstone: bool = False) -> Stored | None:
         """Cancel what waits, ask what works; the state it met."""
@@ -116,6 +120,13 @@ class PostgresTasks(Parts):
     def counts(self) -> dict[str, int]:
         """Unfinished tasks by status."""
         return self._look(lambda conn: looking.counts(conn, self._tables))
+
+    def _insert_as_guest(
+        self, guest: Borrowed | Connection, tasks: Sequence[NewTask]
+    ) -> list[Inserted]:
+        if isinstance(guest, Borrowed):
+            return self._inserting.careful(guest, tasks, repeated=False)
+        return joining.insert_joined(guest, self._tables, tasks, now=self._now)
 
     def _insert_plain(self, tasks: Sequence[NewTask]) -> list[Inserted] | None:
         """All at once; None, and nothing written, if an id exists after all."""

@@ -14,8 +14,10 @@ from rota.storage.postgres.feeding import told
 
 #: Days for which partitions stand ready, today included.
 AHEAD = 8
-_CHUNK = 2000
+CHUNK = 2000
 _CHANGES_DAYS = 7
+_DECISIONS_DAYS = 30
+_NIL = "00000000-0000-0000-0000-000000000000"
 #: DDL waits this long for its lock and is otherwise left to the next time: whatever waits
 #: for an exclusive lock holds up everybody behind it.
 _PATIENCE = "set local lock_timeout = '100ms'"
@@ -75,7 +77,22 @@ d as (
   returning t.*)
 insert into {s}rota_tally (minute, queue, work, state, n, seconds)
   select minute, queue, work, state, sum(n), sum(seconds) from d
-  group by minute, queue, work, state"""
+  group by minute, queue, work, state
+  returning 1"""
+# What is older is asked for by the day: an hour's row is fine enough, and there are few.
+_FOLD_HOURS = """with many as (
+  select date_trunc('hour', minute) as hour, queue, work, state from {s}rota_tally
+  where minute < date_trunc('hour', {now}) - interval '2 days'
+  group by 1, queue, work, state having count(*) > 1 limit %(limit)s),
+d as (
+  delete from {s}rota_tally t using many m
+  where t.minute >= m.hour and t.minute < m.hour + interval '1 hour'
+    and t.queue = m.queue and t.work = m.work and t.state = m.state
+  returning m.hour, t.queue, t.work, t.state, t.n, t.seconds)
+insert into {s}rota_tally (minute, queue, work, state, n, seconds)
+  select hour, queue, work, state, sum(n), sum(seconds) from d
+  group by hour, queue, work, state
+  returning 1"""
 _OLD_TALLY = """delete from {s}rota_tally
   where minute < {now} - make_interval(days => %(days)s)"""
 _OLD_KEYS = """delete from {s}rota_unique where key = any(array(
@@ -87,6 +104,26 @@ _OLD_CHANGES = """delete from {s}rota_change where ctid = any(array(
       select c.ctid as place, c.at from {s}rota_change c order by c.xid, c.n limit %(limit)s) o
     where o.at < {now} - make_interval(days => %(days)s)))
   returning 1"""
+_OLD_DECISIONS = """delete from {s}rota_decision where ctid = any(array(
+    select d.ctid from {s}rota_decision d
+    where d.decided_at < {now} - make_interval(days => %(days)s)
+    order by d.decided_at limit %(limit)s for update skip locked))
+  returning 1"""
+# A walk along the key: whoever has not ended is passed over, once.
+_ENDED_CHILDREN = """with c as materialized (
+  select x.ctid as place, x.recurring, x.task from {s}rota_child x
+  where (x.recurring, x.task) > (%(recurring)b, %(task)s::uuid)
+  order by x.recurring, x.task limit %(limit)s),
+d as (
+  delete from {s}rota_child k where k.ctid = any(array(
+    select l.ctid from {s}rota_child l where l.ctid = any(array(
+      select c.place from c
+      left join lateral (select 1 as there from {s}rota_task t where t.id = c.task limit 1) t
+        on true
+      where t.there is null))
+    for update skip locked)))
+select c.recurring, c.task::text from c
+  where (select count(*) from c) = %(limit)s order by c.recurring desc, c.task desc limit 1"""
 
 
 class Partition(NamedTuple):
@@ -110,9 +147,11 @@ class Tidying:
         self._prefix, self._now = prefix, now
         self._expire, self._take_chore = bound(_EXPIRE), bound(_TAKE_CHORE)
         self._today, self._drop_bodies = bound(_TODAY), bound(_DROP_BODIES)
-        self._fold, self._old_tally = bound(_FOLD), bound(_OLD_TALLY)
+        self._folds, self._old_tally = (bound(_FOLD), bound(_FOLD_HOURS)), bound(_OLD_TALLY)
         self._old_keys, self._old_changes = bound(_OLD_KEYS), bound(_OLD_CHANGES)
         longest = max(done_days, failed_days)
+        self._old_decisions = bound(_OLD_DECISIONS)
+        self._ended_children = bound(_ENDED_CHILDREN)
         self._keep = dict(zip(_HISTORIES, (done_days, failed_days, longest), strict=True))
 
     def expire(self, session: Session, limit: int) -> list[str]:
@@ -130,10 +169,12 @@ class Tidying:
             self._drop_old(connections, parent, days)
             self._empty_default(connections, parent, days)
         with connections.session() as session:
-            session.rows(self._fold, limit=_CHUNK)
+            for fold in self._folds:
+                self._in_chunks(session, fold)
             session.rows(self._old_tally, days=max(self._keep.values()))
             self._in_chunks(session, self._old_keys)
             self._in_chunks(session, self._old_changes, days=_CHANGES_DAYS)
+            self.tidy_recurring(session)
 
     def make_partitions(self, connections: Connections) -> None:
         """Partitions for today and the days ahead; what cannot be had now is left for later."""
@@ -172,10 +213,10 @@ class Tidying:
 
     def _remove_bodies(self, connections: Connections, partition: Partition) -> None:
         sql = _NEXT_IDS.format(s=self._prefix, name=partition.name)
-        last = "00000000-0000-0000-0000-000000000000"
+        last = _NIL
         while True:
             with connections.session() as session:
-                ids = [row[0] for row in session.rows(sql, last=last, limit=_CHUNK)]
+                ids = [row[0] for row in session.rows(sql, last=last, limit=CHUNK)]
                 if not ids:
                     return
                 session.rows(self._drop_bodies, ids=uuids(ids))
@@ -185,15 +226,23 @@ class Tidying:
         sql = _OLD_IN_DEFAULT.format(s=self._prefix, now=self._now, parent=parent)
         while True:
             with connections.transaction() as session:
-                ids = [row[0] for row in session.rows(sql, days=days, limit=_CHUNK)]
+                ids = [row[0] for row in session.rows(sql, days=days, limit=CHUNK)]
                 if ids and parent != "rota_attempt":
                     session.rows(self._drop_bodies, ids=uuids(ids))
-            if len(ids) < _CHUNK:
+            if len(ids) < CHUNK:
                 return
 
     def _in_chunks(self, session: Session, sql: str, **params: object) -> None:
-        while len(session.rows(sql, limit=_CHUNK, **params)) == _CHUNK:
+        while len(session.rows(sql, limit=CHUNK, **params)) == CHUNK:
             pass
+
+    def tidy_recurring(self, session: Session) -> None:
+        """Old decisions, and of the children noted as unfinished those that have ended."""
+        self._in_chunks(session, self._old_decisions, days=_DECISIONS_DAYS)
+        last = [("", _NIL)]
+        while last:
+            ((recurring, task),) = last
+            last = session.rows(self._ended_children, recurring=recurring, task=task, limit=CHUNK)
 
     def _try_ddl(self, connections: Connections, sql: str) -> bool:
         """Run it if its lock is to be had; a partition another node just made is no error."""

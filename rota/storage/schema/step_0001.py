@@ -63,7 +63,8 @@ create table {s}rota_node (
   started_at timestamptz not null,
   lease_seconds double precision not null,
   lease_until timestamptz not null,
-  session_lock boolean not null default false
+  session_lock boolean not null default false,
+  version text not null default ''
 ) with (fillfactor = 50);
 
 create table {s}rota_done (
@@ -86,6 +87,7 @@ create table {s}rota_done_default partition of {s}rota_done default;
 
 create table {s}rota_failed (like {s}rota_done) partition by range (finished_at);
 create index rota_failed_id on {s}rota_failed (id);
+create index rota_failed_finished on {s}rota_failed (finished_at);
 create table {s}rota_failed_default partition of {s}rota_failed default;
 
 create table {s}rota_attempt (
@@ -110,12 +112,16 @@ create table {s}rota_recurring (
   options text not null,
   queue text collate "C" not null,
   priority smallint not null,
+  rules text not null,
+  meta text,
   next_fire_at timestamptz,
+  due_at timestamptz,
   last_fire_at timestamptz,
+  runs bigint not null default 0,
   paused boolean not null default false,
   version integer not null default 1
-);
-create index rota_recurring_next on {s}rota_recurring (next_fire_at)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+create index rota_recurring_due on {s}rota_recurring (due_at, id)
   where next_fire_at is not null and not paused;
 
 create table {s}rota_decision (
@@ -124,9 +130,17 @@ create table {s}rota_decision (
   decision text not null,
   n bigint not null default 1,
   task uuid,
+  version integer not null default 1,
   decided_at timestamptz not null,
   primary key (recurring, fire_at, decision)
 );
+create index rota_decision_decided on {s}rota_decision (decided_at);
+
+create table {s}rota_child (
+  recurring text collate "C" not null,
+  task uuid not null,
+  primary key (recurring, task)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
 create table {s}rota_queue (
   queue text collate "C" primary key,
@@ -234,7 +248,8 @@ create table rota_node (
   pid integer not null,
   started_at integer not null,
   lease_seconds real not null,
-  lease_until integer not null
+  lease_until integer not null,
+  version text not null default ''
 );
 
 create table rota_done (
@@ -293,12 +308,16 @@ create table rota_recurring (
   options text not null,
   queue text not null,
   priority integer not null,
+  rules text not null,
+  meta text,
   next_fire_at integer,
+  due_at integer,
   last_fire_at integer,
+  runs integer not null default 0,
   paused integer not null default 0,
   version integer not null default 1
 ) without rowid;
-create index rota_recurring_next on rota_recurring (next_fire_at)
+create index rota_recurring_due on rota_recurring (due_at, id)
   where next_fire_at is not null and not paused;
 
 create table rota_decision (
@@ -307,8 +326,16 @@ create table rota_decision (
   decision text not null,
   n integer not null default 1,
   task text,
+  version integer not null default 1,
   decided_at integer not null,
   primary key (recurring, fire_at, decision)
+) without rowid;
+create index rota_decision_decided on rota_decision (decided_at);
+
+create table rota_child (
+  recurring text not null,
+  task text not null,
+  primary key (recurring, task)
 ) without rowid;
 
 create table rota_queue (

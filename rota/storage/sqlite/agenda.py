@@ -28,6 +28,23 @@ _LANES = """with recursive q(queue) as ({queues}),
                           and t.priority = lane.priority)
  from lane where priority is not null order by queue, priority desc"""
 
+PARKED_KINDS = """with recursive w(work) as (
+  select min(work) from rota_task indexed by rota_task_parked where state = 2
+  union all
+  select (select min(t.work) from rota_task t indexed by rota_task_parked
+          where t.state = 2 and t.work > w.work) from w where w.work is not null),
+ kind(work, priority) as (
+  select work, (select max(t.priority) from rota_task t indexed by rota_task_parked
+                where t.state = 2 and t.work = w.work)
+  from w where work is not null
+  union all
+  select work, (select max(t.priority) from rota_task t indexed by rota_task_parked
+                where t.state = 2 and t.work = kind.work and t.priority < kind.priority)
+  from kind where kind.priority is not null)
+ select work, priority from kind where priority >= ?
+ order by priority desc, (select min(t.run_at) from rota_task t indexed by rota_task_parked
+  where t.state = 2 and t.work = kind.work and t.priority = kind.priority)"""
+
 #: A loose scan: SQLite has no skip scan for DISTINCT, a recursive query makes one.
 EVERY_LANE = _LANES.format(queues=_ALL)
 NAMED_LANES = _LANES.format(queues=_NAMED)
@@ -41,3 +58,8 @@ def agenda(driver: sqlite3.Connection, queues: Sequence[str] | None, now: int) -
         names = sorted(set(queues))
         rows = driver.execute(NAMED_LANES, {"queues": json.dumps(names)})
     return [Lane(queue, priority, (run_at - now) / 1e6) for queue, priority, run_at in rows]
+
+
+def parked_kinds(driver: sqlite3.Connection, floor: int) -> list[tuple[str, int]]:
+    """The (work, priority) of what is parked, from ``floor`` up, the most urgent first."""
+    return driver.execute(PARKED_KINDS, (floor,)).fetchall()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rota.core.task import Claimed, Stored, Want
 from rota.errors import AlreadyClaimed, NodeDead, TaskNotFound, WrongState
+from rota.storage.sqlite.agenda import parked_kinds
 
 _COLUMNS = """t.id, t.work, t.queue, t.priority, t.attempt + 1, b.params, b.options, t.run_at,
  t.expires_at, t.losses, b.meta, b.parent, b.recurring, b.fire_at"""
@@ -26,6 +27,12 @@ PARKED = f"""select {_COLUMNS}
  where t.state = 2 and t.work = :work and t.run_at <= :until and t.node is not :node
  and t.queue not in (select queue from rota_queue where paused_at is not null)
  order by t.priority desc, t.run_at limit :limit"""
+PARKED_KIND = f"""select {_COLUMNS}
+ from rota_task t indexed by rota_task_parked cross join rota_body b on b.id = t.id
+ where t.state = 2 and t.work = :work and t.priority = :priority and t.run_at <= :now
+ and (:queues is null or t.queue in (select value from json_each(:queues)))
+ and t.queue not in (select queue from rota_queue where paused_at is not null)
+ order by t.run_at limit :limit"""
 _ONE = f"""select {_COLUMNS}, t.state
  from rota_task t cross join rota_body b on b.id = t.id where t.id = ?"""
 # No token: the row is waiting, and the writer alone with it since it was read.
@@ -35,6 +42,15 @@ _LEASE = "insert into rota_lease (node, batch, ids, deadline) values (?, ?, ?, ?
 
 #: Before every instant rota can store.
 _EVER = -(2**63)
+
+
+class Asked(NamedTuple):
+    """How many parked tasks a puller asks for; of which queues (None: all), priorities, works."""
+
+    queues: list[str] | None
+    limit: int
+    floor: int
+    but_not: Collection[str]
 
 
 def claim(
@@ -93,6 +109,29 @@ def claim_parked(
         rows += found.fetchall()
     rows.sort(key=lambda row: (-row[3], row[7], row[0]))
     return _take(driver, node, batch, rows[:limit], now=now, alone=alone)
+
+
+def claim_parked_until(
+    driver: sqlite3.Connection, owner: int, batch: int, asked: Asked, *, deadline: int, now: int
+) -> list[Claimed]:
+    """Take parked tasks of any work, the most urgent first, in leases that end by themselves."""
+    rows = parked_rows(driver, asked, now)
+    return _take(driver, owner, batch, rows, now=now, deadline=deadline)
+
+
+def parked_rows(driver: sqlite3.Connection, asked: Asked, now: int) -> list[Any]:
+    """What there is for a puller among the parked tasks, kind by kind; only reads."""
+    queues = None if asked.queues is None else json.dumps(asked.queues)
+    rows: list[Any] = []
+    for work, priority in parked_kinds(driver, asked.floor):
+        left = asked.limit - len(rows)
+        if left <= 0:
+            break
+        if work in asked.but_not:
+            continue
+        kind = {"work": work, "priority": priority, "queues": queues, "now": now, "limit": left}
+        rows += driver.execute(PARKED_KIND, kind).fetchall()
+    return rows
 
 
 def claim_one(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection
 
@@ -55,6 +55,32 @@ class SQLiteClaims:
             now = self._desk.micros()
             deadline = now + round(lease * 1e6)
             return claiming.claim_until(raw(conn), owner, batch, wants, deadline=deadline, now=now)
+
+        return self._desk.write(act)
+
+    def claim_parked_until(
+        self,
+        owner: int,
+        batch: int,
+        queues: Sequence[str] | None,
+        limit: int,
+        lease: float,
+        *,
+        floor: int = -100,
+        but_not: Collection[str] = (),
+    ) -> list[Claimed]:
+        named = None if queues is None else list(queues)
+        asked = claiming.Asked(named, limit, floor, but_not)
+        # To look first keeps those who wait from asking for the right to write.
+        with self._desk.reading() as conn:
+            if not claiming.parked_rows(raw(conn), asked._replace(limit=1), self._desk.micros()):
+                return []
+
+        def act(conn: Connection) -> list[Claimed]:
+            now = self._desk.micros()
+            return claiming.claim_parked_until(
+                raw(conn), owner, batch, asked, deadline=now + round(lease * 1e6), now=now
+            )
 
         return self._desk.write(act)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from rota.core.task import Fence, Inserted, NewTask, Stored
 from rota.errors import LeaseLost
@@ -23,14 +22,6 @@ _TAKE_PERIOD = """insert into rota_unique (key, task, expires_at) values (:key, 
  on conflict (key) do update set task = :task, expires_at = :until where expires_at <= :now"""
 _PERIOD = "select task from rota_unique where key = ?"
 _WAITING = (Stored.SCHEDULED, Stored.PARKED)
-
-
-class _Times(NamedTuple):
-    """One task's times in microseconds."""
-
-    due_at: int
-    run_at: int
-    expires_at: int | None
 
 
 def insert_tasks(
@@ -74,9 +65,9 @@ def _write(driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int) -> No
     task_rows, body_rows = [], []
     for task in tasks:
         due_at, run_at, expires_at = _times(task, now)
-        task_rows.append(
-            (task.id, task.queue, task.work, task.priority, run_at, expires_at, _key(task))
-        )
+        key = task.unique if task.period is None else None
+        fire_at = None if task.fire_at is None else to_micros(task.fire_at)
+        task_rows.append((task.id, task.queue, task.work, task.priority, run_at, expires_at, key))
         body_rows.append(
             (
                 task.id,
@@ -87,7 +78,7 @@ def _write(driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int) -> No
                 due_at,
                 task.parent,
                 task.recurring,
-                None if task.fire_at is None else to_micros(task.fire_at),
+                fire_at,
             )
         )
     driver.executemany(_TASK, task_rows)
@@ -100,41 +91,41 @@ def _key(task: NewTask) -> str | None:
     return None if task.period is not None else task.unique
 
 
-def _times(task: NewTask, now: int) -> _Times:
+def _times(task: NewTask, now: int) -> tuple[int, int, int | None]:
+    """When it is due, when it may run, when it expires; in microseconds."""
     due_at = now + round(task.delay * 1e6) if task.at is None else to_micros(task.at)
     expires_at = None
     if task.expires_at is not None:
         expires_at = to_micros(task.expires_at)
     elif task.expires_in is not None:
         expires_at = due_at + round(task.expires_in * 1e6)
-    return _Times(due_at, max(due_at, now), expires_at)
+    return due_at, max(due_at, now), expires_at
 
 
 def _insert_one(driver: sqlite3.Connection, task: NewTask, now: int, *, repeated: bool) -> Inserted:
-    """The writer is alone, so looking first and then writing is one step."""
-    holder = _unfinished(driver, task)
+    """The writer is alone, so looking first and then writing is one step.
+
+    The id goes before the key, in history, too.
+    """
+    holder: tuple[str, Stored] | None = driver.execute(_BY_ID, (task.id,)).fetchone()
     if holder is None and (task.given_id or repeated):
         final = _final(driver, task.id)
         if final is not None:
             return Inserted(task.id, False, final)
+    own = holder is not None and repeated and not task.given_id
+    key = _key(task)
+    if holder is None and key is not None:
+        holder = driver.execute(_BY_KEY, (key,)).fetchone()
     if holder is None and task.period is not None and task.unique is not None:
         holder = _take_period(driver, task, task.period, now)
     if holder is None:
         _write(driver, [task], now)
         return Inserted(task.id, True, Stored.SCHEDULED)
-    holder_id, state = holder
-    if task.on_conflict == "replace" and state in _WAITING and not repeated:
+    holder_id, state = holder[0], Stored(holder[1])
+    # What an earlier try of this call has written is as it was asked to be.
+    if task.on_conflict == "replace" and state in _WAITING and not own:
         _replace(driver, holder_id, task, now)
     return Inserted(holder_id, False, state, holder_id != task.id)
-
-
-def _unfinished(driver: sqlite3.Connection, task: NewTask) -> tuple[str, Stored] | None:
-    """The unfinished task with this id, else the one with this unique key."""
-    row: Any = driver.execute(_BY_ID, (task.id,)).fetchone()
-    key = _key(task)
-    if row is None and key is not None:
-        row = driver.execute(_BY_KEY, (key,)).fetchone()
-    return None if row is None else (row[0], Stored(row[1]))
 
 
 def _take_period(

@@ -19,8 +19,12 @@ _COUNT = """insert into rota_tally (minute, queue, work, state, n, seconds)
  values (?, ?, ?, ?, 1, 0)"""
 _TAKE_CHORE = """insert into rota_chore (name, next_at) values (:name, :next)
  on conflict (name) do update set next_at = :next where next_at <= :now"""
-_FOLDED = """select minute, queue, work, state, sum(n), sum(seconds) from rota_tally
- where minute < ? group by minute, queue, work, state having count(*) > 1 limit ?"""
+_FOLDED = """select minute - minute % :width as start, queue, work, state, sum(n), sum(seconds)
+ from rota_tally where minute < :before
+ group by start, queue, work, state having count(*) > 1 limit :limit"""
+_NOTED = """select c.recurring, c.task, t.id from rota_child c
+ left join rota_task t on t.id = c.task
+ where (c.recurring, c.task) > (?, ?) order by c.recurring, c.task limit ?"""
 _MINUTE = 60_000_000
 
 
@@ -91,9 +95,24 @@ def forget_decisions(driver: sqlite3.Connection, before: int, limit: int) -> int
     """Remove old decisions about fire times; how many."""
     return driver.execute(
         "delete from rota_decision where (recurring, fire_at, decision) in"
-        " (select recurring, fire_at, decision from rota_decision where decided_at < ? limit ?)",
+        " (select recurring, fire_at, decision from rota_decision where decided_at < ?"
+        " order by decided_at limit ?)",
         (before, limit),
     ).rowcount
+
+
+def ended_children(
+    driver: sqlite3.Connection, after: tuple[str, str], limit: int
+) -> tuple[list[tuple[str, str]], tuple[str, str] | None]:
+    """Children noted as unfinished that have ended, beyond ``after``, and where to go on."""
+    rows = driver.execute(_NOTED, (*after, limit)).fetchall()
+    ended = [(recurring, task) for recurring, task, there in rows if there is None]
+    return ended, None if len(rows) < limit else (rows[-1][0], rows[-1][1])
+
+
+def forget_children(driver: sqlite3.Connection, ended: Sequence[tuple[str, str]]) -> None:
+    """Remove these; a task that has ended never comes back."""
+    driver.executemany("delete from rota_child where recurring = ? and task = ?", ended)
 
 
 def free_periods(driver: sqlite3.Connection, after: str, now: int, limit: int) -> list[str]:
@@ -121,12 +140,14 @@ def forget_changes(driver: sqlite3.Connection, before: int, limit: int) -> int:
     ).rowcount
 
 
-def fold_counts(driver: sqlite3.Connection, before: int, limit: int) -> int:
-    """Make one row of each (minute, queue, work, state) that has several; how many."""
-    rows = driver.execute(_FOLDED, (before, limit)).fetchall()
+def fold_counts(driver: sqlite3.Connection, before: int, width: int, limit: int) -> int:
+    """Make one row of what ended alike within ``width`` microseconds; how many rows."""
+    values = {"before": before, "width": width, "limit": limit}
+    rows = driver.execute(_FOLDED, values).fetchall()
     driver.executemany(
-        "delete from rota_tally where minute = ? and queue = ? and work = ? and state = ?",
-        [row[:4] for row in rows],
+        "delete from rota_tally"
+        " where minute >= ? and minute < ? and queue = ? and work = ? and state = ?",
+        [(row[0], row[0] + width, *row[1:4]) for row in rows],
     )
     driver.executemany(
         "insert into rota_tally (minute, queue, work, state, n, seconds) values (?, ?, ?, ?, ?, ?)",

@@ -16,6 +16,7 @@ from rota.storage.verbs import looking
 
 _HOUR = 3_600_000_000
 _CHANGES_KEPT = 7 * 24 * _HOUR
+_DECISIONS_KEPT = 30 * 24 * _HOUR
 #: Rows in one transaction of `tidy`, and transactions in one call.
 _CHUNK, _CHUNKS = 1_000, 100
 
@@ -105,10 +106,14 @@ class SQLiteNodes:
         self._in_chunks(keeping.forget_tasks, "rota_failed", failed)
         self._in_chunks(keeping.forget_attempts, failed)
         self._in_chunks(keeping.forget_counts, failed)
-        self._in_chunks(keeping.forget_decisions, failed)
+        self._in_chunks(keeping.forget_decisions, now - _DECISIONS_KEPT)
+        self._forget_children()
         self._forget_periods(now)
         self._in_chunks(keeping.forget_changes, now - _CHANGES_KEPT)
-        self._in_chunks(keeping.fold_counts, now - _HOUR)
+        self._in_chunks(keeping.fold_counts, now - _HOUR, _HOUR // 60)
+        # What is older is asked for by the day; up to a whole hour, which no minute straddles.
+        old = now - 48 * _HOUR
+        self._in_chunks(keeping.fold_counts, old - old % _HOUR, _HOUR)
         self._desk.locks.sweep({view.id for view in self.nodes()})
 
     def _in_chunks(self, forget: Callable[..., int], *what: object) -> None:
@@ -127,6 +132,19 @@ class SQLiteNodes:
                 return
             self._desk.write(partial(_drop_periods, keys=keys, now=now))
             last = keys[-1]
+
+    def _forget_children(self) -> None:
+        """As the periods: in one walk, by a reader."""
+        last: tuple[str, str] | None = ("", "")
+        while last is not None:
+            with self._desk.reading() as conn:
+                ended, last = keeping.ended_children(raw(conn), last, _CHUNK)
+            if ended:
+                self._desk.write(partial(_drop_children, ended=ended))
+
+
+def _drop_children(conn: Connection, *, ended: Sequence[tuple[str, str]]) -> None:
+    keeping.forget_children(raw(conn), ended)
 
 
 def _drop_periods(conn: Connection, *, keys: Sequence[str], now: int) -> None:

@@ -10,12 +10,14 @@ from sqlalchemy import Connection
 
 from rota.core.clock import Clock
 from rota.storage.schema import ledger
+from rota.storage.sqlite.auditing import SQLiteAuditing
 from rota.storage.sqlite.claims import SQLiteClaims
 from rota.storage.sqlite.connections import Connections
 from rota.storage.sqlite.desk import Desk
 from rota.storage.sqlite.faults import spoken_plainly
 from rota.storage.sqlite.location import check_place, database_path
 from rota.storage.sqlite.locks import LockFiles
+from rota.storage.sqlite.looking import SQLiteLooking
 from rota.storage.sqlite.nodes import SQLiteNodes
 from rota.storage.sqlite.recurring import SQLiteRecurring
 from rota.storage.sqlite.signals import VersionSignals
@@ -25,7 +27,9 @@ from rota.storage.sqlite.writer import Writer
 _DAY = 86_400_000_000
 
 
-class SQLiteRepository(SQLiteTasks, SQLiteClaims, SQLiteNodes, SQLiteRecurring):
+class SQLiteRepository(
+    SQLiteTasks, SQLiteClaims, SQLiteNodes, SQLiteRecurring, SQLiteLooking, SQLiteAuditing
+):
     """Tasks in one SQLite file, shared by the processes of one machine.
 
     Every write goes through one thread, ``rota-sqlite-writer``, and is committed with

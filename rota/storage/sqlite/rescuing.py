@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from rota.core.options import decode_options
-from rota.core.task import Membership, Rescued, Stored
+from rota.core.options import options_or_default
+from rota.core.task import Membership, NewTask, Rescued, Stored
+from rota.storage.following import follow_lost
 from rota.storage.sqlite.ending import (
     Back,
     Ended,
@@ -20,12 +21,14 @@ from rota.storage.sqlite.ending import (
     write_attempts,
     write_history,
 )
+from rota.storage.sqlite.inserting import insert_tasks
 
 _JOIN = """insert or replace into rota_node
- (id, name, host, pid, started_at, lease_seconds, lease_until) values (?, ?, ?, ?, ?, ?, ?)"""
+ (id, name, host, pid, started_at, lease_seconds, lease_until, version)
+ values (?, ?, ?, ?, ?, ?, ?, ?)"""
 _ORPHANS = """select l.node, l.batch, l.ids from rota_lease l
  where (l.deadline is null and not exists (select 1 from rota_node n where n.id = l.node))
- or l.deadline < ? limit ?"""
+ or l.deadline <= ? limit ?"""
 _OPTIONS = """select b.id, b.options
  from json_each(?) j cross join rota_body b on b.id = j.value"""
 _DROP_LEASE = "delete from rota_lease where node = ? and batch = ?"
@@ -40,18 +43,20 @@ class Neighbour(NamedTuple):
 
 
 class _Saved(NamedTuple):
-    """One lease's tasks, sorted by what becomes of them."""
+    """One lease's tasks, sorted by what becomes of them, and what follows those that failed."""
 
     ended: list[Ended]
     back: list[Back]
     lost: list[Passed]
+    follows: dict[str, NewTask]
 
 
 def join(driver: sqlite3.Connection, member: Membership, now: int) -> None:
     """Enter the incarnation; saying it twice is fine, its id is its own."""
     until = now + round(member.lease * 1e6)
     driver.execute(
-        _JOIN, (member.id, member.name, member.host, member.pid, now, member.lease, until)
+        _JOIN,
+        (member.id, member.name, member.host, member.pid, now, member.lease, until, member.version),
     )
 
 
@@ -102,13 +107,16 @@ def rescue(driver: sqlite3.Connection, limit: int, now: int) -> list[Rescued]:
     for node, batch, ids in orphans(driver, limit, now):
         members = json.loads(ids)
         tasks = _still_held(driver, node, batch, members)
-        most = _most_rescues(driver, members)
-        saved = _sort(node, tasks, now, most=most, alone=len(members) == 1)
+        options = _options(driver, members)
+        saved = _sort(node, tasks, now, options=options, alone=len(members) == 1)
         remove_tasks(driver, node, [one.task for one in saved.ended])
         put_back(driver, node, saved.back, now)
         write_history(driver, saved.ended, now)
         write_attempts(driver, saved.lost, now)
         driver.execute(_DROP_LEASE, (node, batch))
+        if saved.follows:
+            # After its task has gone, as every follow-up.
+            insert_tasks(driver, list(saved.follows.values()), now)
         rescued += _told(node, saved)
     return rescued
 
@@ -141,6 +149,7 @@ def drop_lease(driver: sqlite3.Connection, node: int, batch: int, now: int) -> i
     ]
     remove_tasks(driver, node, [one.task for one in stopped])
     write_history(driver, stopped, now)
+    write_attempts(driver, [Passed(one.task, "lost", node) for one in stopped], now)
     put_back(driver, node, back, now)
     driver.execute(_DROP_LEASE, (node, batch))
     return len(tasks)
@@ -162,31 +171,41 @@ def _still_held(
     return [task for task in held_tasks(driver, node, members) if task.batch == batch]
 
 
-def _most_rescues(driver: sqlite3.Connection, ids: list[str]) -> dict[str, int | None]:
-    rows = driver.execute(_OPTIONS, (json.dumps(ids),))
-    return {task_id: decode_options(options).max_rescues for task_id, options in rows}
+def _options(driver: sqlite3.Connection, ids: list[str]) -> dict[str, str]:
+    return dict(driver.execute(_OPTIONS, (json.dumps(ids),)).fetchall())
 
 
 def _sort(
-    node: int, tasks: list[Held], now: int, *, most: dict[str, int | None], alone: bool
+    node: int, tasks: list[Held], now: int, *, options: dict[str, str], alone: bool
 ) -> _Saved:
-    saved = _Saved([], [], [Passed(task, "lost", node, "lost") for task in tasks])
+    saved = _Saved([], [], [Passed(task, "lost", node) for task in tasks], {})
     for task in tasks:
         losses = task.losses + 1 if alone else max(task.losses, 1)
-        limit = most.get(task.id)
+        asked = options.get(task.id)
+        limit = None if asked is None else options_or_default(asked).max_rescues
         if task.cancel_reason is not None:
             saved.ended.append(Ended(task, Stored.CANCELLED, None, task.cancel_reason))
-        elif limit is not None and losses - 1 >= limit:
+        elif asked is not None and limit is not None and losses - 1 >= limit:
             saved.ended.append(Ended(task, Stored.FAILED, None, "lost"))
+            follow = follow_lost(task.id, asked)
+            if follow is not None:
+                saved.follows[task.id] = follow
         else:
             saved.back.append(Back(task, max(task.run_at, now), task.attempt - 1, losses))
     return saved
 
 
 def _told(node: int, saved: _Saved) -> list[Rescued]:
-    failed = {one.task.id for one in saved.ended if one.state is Stored.FAILED}
-    tasks = [one.task for one in saved.lost]
+    ended = {one.task.id: one.state for one in saved.ended}
     return [
-        Rescued(task.id, task.work, task.queue, task.priority, node, task.id in failed)
-        for task in tasks
+        Rescued(
+            task.id,
+            task.work,
+            task.queue,
+            task.priority,
+            node,
+            ended.get(task.id, Stored.SCHEDULED),
+            saved.follows.get(task.id),
+        )
+        for task in (one.task for one in saved.lost)
     ]

@@ -33,11 +33,14 @@ class SQLiteTasks:
 
         return desk.write(act)
 
-    def insert_in(self, connection: object, tasks: Sequence[NewTask]) -> list[Inserted]:
+    def insert_in(
+        self, connection: object, tasks: Sequence[NewTask], *, together: bool = False
+    ) -> list[Inserted]:
         """Raises ``InvalidArgument`` unless ``connection`` is in a transaction on this file."""
         desk = self._desk
-        with desk.joined(connection) as conn:
-            return joining.insert_joined(conn, desk.tables, tasks, now=desk.moment())
+        with desk.joined(connection) as conn, joining.as_one(conn):
+            answers = joining.insert_joined(conn, desk.tables, tasks, now=desk.moment())
+            return refuse_met(tasks, answers) if together else answers
 
     def get(self, task_id: str) -> Task | None:
         with self._desk.reading() as conn:
@@ -53,7 +56,7 @@ class SQLiteTasks:
 
     def find_key(self, unique: str) -> str | None:
         with self._desk.reading() as conn:
-            return looking.find_key(conn, self._desk.tables, unique)
+            return looking.find_key(conn, self._desk.tables, unique, now=self._desk.moment())
 
     def cancel(self, task_id: str, reason: str, *, tombstone: bool = False) -> Stored | None:
         desk = self._desk

@@ -160,7 +160,7 @@ def _write(conn: Connection, tables: Tables, row: Row[Any], changes: Mapping[str
     of_task: dict[str, Any] = {"version": version}
     # The body follows every version: a claim re-reads it when the two differ.
     of_body: dict[str, Any] = {"version": version}
-    due = _due(changes, row.now)
+    due = due_of(changes, row.now)
     if due is not None:
         of_body["due_at"] = due
     # Whatever enters a lane enters at or after the present, where no cursor has been yet.
@@ -179,7 +179,8 @@ def _write(conn: Connection, tables: Tables, row: Row[Any], changes: Mapping[str
     conn.execute(update(body).where(body.c.id == row.id).values(of_body))
 
 
-def _due(changes: Mapping[str, object], now: datetime) -> datetime | None:
+def due_of(changes: Mapping[str, object], now: datetime) -> datetime | None:
+    """The time a change asks for, if it asks for one."""
     if changes.get("at") is not None:
         return instant(changes["at"], "at")
     delay = changes.get("delay")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Text, cast, delete, literal, select, update
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 from rota.core.task import Fence, Inserted, NewTask, Stored
 from rota.errors import InvalidArgument, LeaseLost, StorageUnavailable
@@ -14,7 +16,7 @@ from rota.storage.verbs import feeding, looking
 from rota.storage.verbs.pausing import upserting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rota.storage.tables import Now, Tables
 
@@ -42,12 +44,27 @@ def joinable(connection: object, dialect: str) -> Connection:
     return connection
 
 
+@contextmanager
+def as_one(conn: Connection) -> Iterator[None]:
+    """All that is written within, or nothing of it: a savepoint in the caller's transaction."""
+    savepoint = conn.begin_nested()
+    try:
+        yield
+    except BaseException:
+        # A transaction that is gone took the savepoint with it; why it went is the news.
+        with suppress(DBAPIError):
+            savepoint.rollback()
+        raise
+    savepoint.commit()
+
+
 def insert_joined(
     conn: Connection, tables: Tables, tasks: Sequence[NewTask], *, now: Now
 ) -> list[Inserted]:
     """Write what is not there yet, one by one; one answer each, in order.
 
-    Raises ``LeaseLost`` for a fence that does not hold, before anything is written.
+    Raises ``LeaseLost`` for a fence that does not hold, before anything is written. After
+    another error those before it are written, unless all of it is put into ``as_one``.
     """
     fences = {task.fence for task in tasks if task.fence is not None}
     for fence in sorted(fences, key=lambda fence: fence.task):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Row,
     Select,
     Table,
@@ -16,10 +17,11 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
 )
 
 from rota.core.codec import load
-from rota.core.options import decode_options
+from rota.core.options import options_or_default
 from rota.core.task import Attempt, CancelNotice, NodeView, Stored, Task
 
 if TYPE_CHECKING:
@@ -71,11 +73,11 @@ def finished_state(conn: Connection, tables: Tables, task_id: str) -> Stored | N
 def attempts(conn: Connection, tables: Tables, task_id: str) -> list[Attempt]:
     """The attempts that ended, oldest first; the outcome that finished the task is the last."""
     ended = tables.attempt
-    rows = conn.execute(
-        select(ended)
-        .where(ended.c.id == task_id)
-        .order_by(ended.c.finished_at, ended.c.attempt, ended.c.batch)
-    )
+    query = select(ended).where(ended.c.id == task_id).order_by(ended.c.finished_at)
+    if conn.dialect.name == "sqlite":
+        # Its clock may stand still between two transactions; rows are numbered as they come.
+        query = query.order_by(literal_column("rota_attempt.rowid"))
+    rows = conn.execute(query.order_by(ended.c.attempt, ended.c.batch))
     result = [
         Attempt(
             task_id=row.id,
@@ -115,13 +117,14 @@ def still_mine(conn: Connection, tables: Tables, node: int, task_ids: Sequence[s
     return found
 
 
-def find_key(conn: Connection, tables: Tables, unique: str) -> str | None:
-    """The unfinished task with this unique key, else the one this period key was taken for."""
+def find_key(conn: Connection, tables: Tables, unique: str, *, now: Now) -> str | None:
+    """The unfinished task with this unique key, else the one this period key is taken for."""
     task, period = tables.task, tables.unique
     found: str | None = conn.execute(select(task.c.id).where(task.c.unique_key == unique)).scalar()
     if found is None:
         query = select(task.c.id).join(period, period.c.task == task.c.id)
-        found = conn.execute(query.where(period.c.key == unique)).scalar()
+        taken = query.where(period.c.key == unique, period.c.expires_at > now(0.0))
+        found = conn.execute(taken).scalar()
     return found
 
 
@@ -194,21 +197,37 @@ def _count_waiting(conn: Connection, tables: Tables, state: Stored) -> int:
 
 
 def _count_working(conn: Connection, tables: Tables) -> int:
-    """Counted through the leases, since no index leads to what works."""
+    held = through_leases(conn, tables)
+    return conn.execute(select(func.count()).select_from(held.origin)).scalar_one()
+
+
+class Held(NamedTuple):
+    """Working tasks, led to by their leases: where they come from, and their columns."""
+
+    origin: FromClause
+    task: FromClause
+
+
+def through_leases(conn: Connection, tables: Tables, node: int | None = None) -> Held:
+    """Working tasks, of one node or all: no index leads to them, but leases name them all.
+
+    PostgreSQL is told by the limit to look them up one by one.
+    """
     task, lease = tables.task, tables.lease
-    each = members(conn, lease)
-    query = (
-        select(func.count())
-        .select_from(lease)
-        .join(each, _literal(1) == _literal(1))
-        .join(task, task.c.id == each.c.value)
-        .where(task.c.node == lease.c.node, task.c.batch == lease.c.batch)
-        .where(task.c.state == Stored.WORKING.value)
-    )
-    return conn.execute(query).scalar_one()
+    of_node = lease if node is None else lease.select().where(lease.c.node == node).subquery("l")
+    held = members(conn, of_node)
+    each = of_node.join(held, true())
+    working = (task.c.id == held.c.value) & (task.c.state == Stored.WORKING.value)
+    if conn.dialect.name == "postgresql":
+        token = (task.c.node == of_node.c.node) & (task.c.batch == of_node.c.batch)
+        one = select(task).where(working & token).limit(1).lateral("t")
+        return Held(each.join(one, true()), one)
+    # The sum keeps it from going the other way, from all tasks to the leases' key.
+    token = (task.c.node == of_node.c.node + 0) & (task.c.batch == of_node.c.batch + 0)
+    return Held(each.join(task, working & token), task)
 
 
-def members(conn: Connection, lease: Table) -> TableValuedAlias:
+def members(conn: Connection, lease: FromClause) -> TableValuedAlias:
     """The ids of each lease as rows of one column, ``value``."""
     if conn.dialect.name == "postgresql":
         return func.unnest(lease.c.ids).table_valued("value", name="held").render_derived()
@@ -223,7 +242,13 @@ def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
 
 
-def _body_columns(body: Table) -> list[ColumnElement[Any]]:
+def told(row: Row[Any]) -> Task:
+    """The task of a row that has the columns of all the tables."""
+    return _ended(row) if Stored(row.state).public.final else _waiting(row)
+
+
+def body_columns(body: Table) -> list[ColumnElement[Any]]:
+    """What a task's body says of it."""
     return [
         body.c.params,
         body.c.options,
@@ -238,12 +263,12 @@ def _body_columns(body: Table) -> list[ColumnElement[Any]]:
 
 def _unfinished(tables: Tables) -> Select[Any]:
     task, body = tables.task, tables.body
-    return select(task, *_body_columns(body)).join(body, body.c.id == task.c.id)
+    return select(task, *body_columns(body)).join(body, body.c.id == task.c.id)
 
 
 def _finished(tables: Tables, history: Table) -> Select[Any]:
     body = tables.body
-    return select(history, body.c.version, *_body_columns(body)).join(
+    return select(history, body.c.version, *body_columns(body)).join(
         body, body.c.id == history.c.id
     )
 
@@ -261,7 +286,7 @@ def _asked(row: Row[Any]) -> dict[str, Any]:
         "due_at": row.due_at,
         "created_at": row.created_at,
         "attempt": row.attempt,
-        "max_attempts": decode_options(row.options).max_attempts,
+        "max_attempts": options_or_default(row.options).max_attempts,
         "version": row.version,
         "node": row.node,
         "batch": row.batch,

@@ -1,47 +1,63 @@
-"""Recurring definitions: keep them, find what is due, fire it, list what was decided."""
+"""Definitions of recurring tasks: keep them, find what is due, look at what came of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, delete, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    and_,
+    delete,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
-from rota.core.recurring import Decision, Definition, Fire
-from rota.core.task import Inserted, NewTask, Stored
+from rota.core.recurring import Child, Decision, Definition, Fire, Put
+from rota.core.task import Stored
+from rota.errors import StorageUnavailable
+from rota.storage.deciding import Entry
+from rota.storage.restating import CONTENT, founded, restated
+from rota.storage.tables import Instant
 from rota.storage.verbs.pausing import upserting
 
 if TYPE_CHECKING:
     from rota.storage.tables import Now, Tables
 
-#: Inserts children on the fire's own connection and transaction; one answer each.
-InsertChildren = Callable[[Sequence[NewTask]], list[Inserted]]
+_ROUNDS = 5
+#: As the partial index spells it, so that both databases see that it fits.
+_ALIVE = "next_fire_at is not null and not paused"
+_MADE = ("fired", "triggered")
 
-_CONTENT = ("work", "params", "trigger", "options", "queue", "priority", "paused")
 
-
-def put(conn: Connection, tables: Tables, definition: Definition) -> bool:
-    """Insert, or change if the content differs; False when nothing changed.
+def put(conn: Connection, tables: Tables, definition: Definition, *, replace: bool) -> Put:
+    """Insert, or change what is there as :func:`restated` says.
 
     Runs in the caller's transaction; of two that insert at once the second one changes.
     """
     table = tables.recurring
-    values = definition._asdict() | {"version": 1}
-    created = conn.execute(
-        upserting(conn, table).values(values).on_conflict_do_nothing(index_elements=[table.c.id])
-    )
-    if created.rowcount:
-        return True
-    row = conn.execute(select(table).where(table.c.id == definition.id).with_for_update()).one()
-    content = {name: values[name] for name in _CONTENT}
-    if all(getattr(row, name) == value for name, value in content.items()):
-        return False
-    conn.execute(
-        update(table)
-        .where(table.c.id == definition.id)
-        .values(**content, next_fire_at=definition.next_fire_at, version=row.version + 1)
-    )
-    return True
+    new = upserting(conn, table).values(founded(definition)._asdict())
+    for _ in range(_ROUNDS):
+        if conn.execute(new.on_conflict_do_nothing(index_elements=[table.c.id])).rowcount:
+            return Put.CREATED
+        known = _locked(conn, tables, definition.id)
+        if known is not None:
+            answer, changed = restated(known, definition, replace=replace)
+            if answer is Put.CHANGED:
+                names = (*CONTENT, "version", "next_fire_at", "due_at")
+                values = {name: getattr(changed, name) for name in names}
+                conn.execute(update(table).where(table.c.id == known.id).values(values))
+            return answer
+    raise StorageUnavailable(f"recurring task {definition.id!r} kept coming and going; try again")
 
 
 def get(conn: Connection, tables: Tables, recurring_id: str) -> Definition | None:
@@ -51,10 +67,11 @@ def get(conn: Connection, tables: Tables, recurring_id: str) -> Definition | Non
     return None if row is None else _definition(row)
 
 
-def listed(conn: Connection, tables: Tables) -> list[Definition]:
-    """All definitions, by id."""
-    rows = conn.execute(select(tables.recurring).order_by(tables.recurring.c.id))
-    return [_definition(row) for row in rows]
+def listed(conn: Connection, tables: Tables, limit: int, after: str | None) -> list[Definition]:
+    """Definitions by id, those after ``after``."""
+    table = tables.recurring
+    query = select(table).where(table.c.id > (after or "")).order_by(table.c.id).limit(limit)
+    return [_definition(row) for row in conn.execute(query)]
 
 
 def remove(conn: Connection, tables: Tables, recurring_id: str) -> bool:
@@ -63,109 +80,176 @@ def remove(conn: Connection, tables: Tables, recurring_id: str) -> bool:
     return bool(conn.execute(delete(table).where(table.c.id == recurring_id)).rowcount)
 
 
+def pause(conn: Connection, tables: Tables, recurring_id: str) -> bool | None:
+    """Mark it paused; False if it was, None if there is none."""
+    table = tables.recurring
+    known = _locked(conn, tables, recurring_id)
+    if known is None:
+        return None
+    if not known.paused:
+        conn.execute(update(table).where(table.c.id == recurring_id).values(paused=True))
+    return not known.paused
+
+
+def resume(
+    conn: Connection,
+    tables: Tables,
+    recurring_id: str,
+    *,
+    expected: datetime | None,
+    following: datetime | None,
+    missed: Fire | None,
+    now: Now,
+) -> bool:
+    """Unpause and go on with ``following``, unless it has changed since it was looked at."""
+    table = tables.recurring
+    known = _locked(conn, tables, recurring_id)
+    if known is None or not known.paused or known.next_fire_at != expected:
+        return False
+    if missed is not None and missed.version not in {None, known.version}:
+        return False
+    conn.execute(
+        update(table)
+        .where(table.c.id == recurring_id)
+        .values(paused=False, next_fire_at=following, due_at=following)
+    )
+    if missed is not None:
+        _record(conn, tables, Entry.of(missed, missed.decision, missed.task, known.version), now)
+    return True
+
+
 def due(
-    conn: Connection, tables: Tables, within: float, limit: int, *, now: Now
+    conn: Connection,
+    tables: Tables,
+    within: float,
+    limit: int,
+    *,
+    but: Sequence[str],
+    now: Now,
 ) -> tuple[list[Definition], float | None]:
     """Definitions due within so many seconds, and in how many the next after them is."""
     table = tables.recurring
+    alive = and_(text(_ALIVE), *([table.c.id.not_in(but)] if but else []))
+    order = (table.c.due_at, table.c.id)
     rows = conn.execute(
-        select(table, now(0.0).label("now"), now(within).label("horizon"))
-        # As the partial index spells it, so that both databases see that it fits.
-        .where(text("next_fire_at is not null and not paused"))
-        .order_by(table.c.next_fire_at, table.c.id)
-        .limit(limit + 1)
+        select(table).where(alive, table.c.due_at <= now(within)).order_by(*order).limit(limit)
     ).all()
-    ripe = [row for row in rows[:limit] if row.next_fire_at <= row.horizon]
-    after = rows[len(ripe)] if len(ripe) < len(rows) else None
-    wait = None if after is None else max(0.0, (after.next_fire_at - after.now).total_seconds())
-    return [_definition(row) for row in ripe], wait
+    query = select(table.c.due_at, now(0.0).label("now")).where(alive).order_by(*order).limit(1)
+    if rows:
+        # From the last one on, not by an offset: others may have moved on in between.
+        query = query.where(tuple_(*order) > _place(rows[-1]))
+    after = conn.execute(query).first()
+    wait = None if after is None else max(0.0, (after.due_at - after.now).total_seconds())
+    return [_definition(row) for row in rows], wait
 
 
-def fire(
-    conn: Connection,
-    tables: Tables,
-    fires: Sequence[tuple[Fire, NewTask | None]],
-    *,
-    insert_children: InsertChildren,
-    now: Now,
-) -> list[Inserted | None]:
-    """Fire in order: the CAS, the child, the decision; None where the CAS was lost.
-
-    Runs in the caller's transaction. A tick won without a child answers
-    ``created=False``. A paused definition loses the CAS.
-    """
-    return [
-        _fire_one(conn, tables, tick, child, insert_children=insert_children, now=now)
-        if _win(conn, tables, tick)
-        else None
-        for tick, child in fires
-    ]
+def look_again(conn: Connection, tables: Tables, recurring_ids: Sequence[str]) -> None:
+    """Let those whose ticks wait for a child be due now."""
+    table = tables.recurring
+    # In one order everywhere, so that two of these cannot wait for each other.
+    waiting = (
+        select(table.c.id)
+        .where(table.c.id.in_(sorted(set(recurring_ids))), table.c.due_at > table.c.next_fire_at)
+        .order_by(table.c.id)
+        .with_for_update()
+    )
+    found = conn.execute(waiting).scalars().all()
+    if found:
+        conn.execute(update(table).where(table.c.id.in_(found)).values(due_at=table.c.next_fire_at))
 
 
-def decisions(conn: Connection, tables: Tables, recurring_id: str, limit: int) -> list[Decision]:
-    """What was decided per fire time, newest first."""
-    table = tables.decision
-    rows = conn.execute(
-        select(table)
-        .where(table.c.recurring == recurring_id)
-        .order_by(table.c.fire_at.desc(), table.c.decided_at.desc())
+def children_of(
+    conn: Connection, tables: Tables, recurring_id: str, limit: int, before: datetime | None
+) -> list[Child]:
+    """Children, newest fire time first, those of fire times before ``before``."""
+    rows = conn.execute(_children(tables, recurring_id, limit, before))
+    return [Child(row.id, row.fire_at, row.version, Stored(row.state)) for row in rows]
+
+
+def _children(
+    tables: Tables, recurring_id: str, limit: int, before: datetime | None
+) -> Select[Any]:
+    body, decision = tables.body, tables.decision
+    states = (tables.task, tables.done, tables.failed)
+    state = func.coalesce(
+        *(select(one.c.state).where(one.c.id == body.c.id).scalar_subquery() for one in states)
+    )
+    version = (
+        select(decision.c.version)
+        .where(decision.c.recurring == body.c.recurring, decision.c.fire_at == body.c.fire_at)
+        .where(decision.c.decision.in_(_MADE), decision.c.task == body.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    # What has a body but no row is being removed with its history.
+    query = (
+        select(body.c.id, body.c.fire_at, version.label("version"), state.label("state"))
+        .where(body.c.recurring == recurring_id, body.c.fire_at.is_not(None), state.is_not(None))
+        .order_by(body.c.fire_at.desc(), body.c.id.desc())
         .limit(limit)
     )
+    return query if before is None else query.where(body.c.fire_at < before)
+
+
+def decisions(
+    conn: Connection, tables: Tables, recurring_id: str, limit: int, before: datetime | None
+) -> list[Decision]:
+    """What was decided per fire time, newest first, for those before ``before``."""
+    table = tables.decision
+    query = (
+        select(table)
+        .where(table.c.recurring == recurring_id)
+        .order_by(table.c.fire_at.desc(), table.c.decision.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(table.c.fire_at < before)
     return [
-        Decision(row.recurring, row.fire_at, row.decision, row.n, row.task, row.decided_at)
-        for row in rows
+        Decision(
+            recurring=row.recurring,
+            fire_at=row.fire_at,
+            decision=row.decision,
+            count=row.n,
+            task=row.task,
+            decided_at=row.decided_at,
+            version=row.version,
+        )
+        for row in conn.execute(query)
     ]
 
 
-def _win(conn: Connection, tables: Tables, tick: Fire) -> bool:
-    table = tables.recurring
-    won = conn.execute(
-        update(table)
-        .where(table.c.id == tick.recurring, table.c.next_fire_at == tick.expected)
-        .where(table.c.paused.is_(False))
-        .values(next_fire_at=tick.following, last_fire_at=tick.fire_at)
-    )
-    return bool(won.rowcount)
-
-
-def _fire_one(
-    conn: Connection,
-    tables: Tables,
-    tick: Fire,
-    child: NewTask | None,
-    *,
-    insert_children: InsertChildren,
-    now: Now,
-) -> Inserted:
-    if child is None:
-        answer = Inserted(tick.task or "", created=False, state=Stored.CANCELLED)
-    else:
-        answer = insert_children([child])[0]
-    _record(conn, tables, tick, answer.id or None, now)
-    return answer
-
-
-def _record(conn: Connection, tables: Tables, tick: Fire, task_id: str | None, now: Now) -> None:
+def _record(conn: Connection, tables: Tables, entry: Entry, now: Now) -> None:
     table = tables.decision
     statement = upserting(conn, table).values(
-        recurring=tick.recurring,
-        fire_at=tick.fire_at,
-        decision=tick.decision,
-        n=tick.count,
-        task=task_id,
+        recurring=entry.recurring,
+        fire_at=entry.fire_at,
+        decision=entry.decision,
+        n=entry.count,
+        task=entry.task,
+        version=entry.version,
         decided_at=now(0.0),
     )
+    new = {name: statement.excluded[name] for name in ("task", "version", "decided_at")}
     conn.execute(
         statement.on_conflict_do_update(
             index_elements=[table.c.recurring, table.c.fire_at, table.c.decision],
-            set_={
-                "n": table.c.n + statement.excluded.n,
-                "task": statement.excluded.task,
-                "decided_at": statement.excluded.decided_at,
-            },
+            set_={"n": table.c.n + statement.excluded.n, **new},
         )
     )
 
 
+def _locked(conn: Connection, tables: Tables, recurring_id: str) -> Definition | None:
+    table = tables.recurring
+    query = select(table).where(table.c.id == recurring_id).with_for_update()
+    row = conn.execute(query).first()
+    return None if row is None else _definition(row)
+
+
+def _place(row: Row[Any]) -> ColumnElement[Any]:
+    return tuple_(literal(row.due_at, Instant()), literal(row.id, Text()))
+
+
 def _definition(row: Row[Any]) -> Definition:
-    return Definition(**{name: getattr(row, name) for name in Definition._fields})
+    found = Definition(**{name: getattr(row, name) for name in Definition._fields})
+    # What has ended is due no more; ``end_recurring`` says the first only.
+    return found if found.next_fire_at is not None else found._replace(due_at=None)

@@ -40,6 +40,9 @@ _ROOMS = (
     "changing",
     "keeping",
     "recurring",
+    "firing",
+    "overlapping",
+    "firing_races",
     "signals",
     "racing",
     "reporting",
@@ -52,6 +55,9 @@ _ROOMS = (
     "feeding",
     "interleaving",
     "crossing",
+    "finding",
+    "matching",
+    "auditing",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{room}" for room in _ROOMS))
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from rota.core.ids import new_id
+from rota.core.options import Options
 from rota.core.ports import Repository
 from rota.core.task import Ending, Inserted, Stored, TaskState
 from rota.errors import DuplicateTask
@@ -151,6 +152,56 @@ class ConflictContract(ContractBase):
         found = repository.get(task.id)
         assert found is not None
         assert (found.state, found.result) == (TaskState.DONE, "first")
+
+    @pytest.mark.parametrize("repeated", [False, True])
+    @pytest.mark.parametrize("period", [None, 600.0])
+    def test_the_id_is_answered_before_the_key_though_it_is_in_history(
+        self, repository: Repository, node: NodeHandle, period: float | None, repeated: bool
+    ) -> None:
+        ended = a_task(given_id=not repeated)
+        self.put(repository, ended)
+        node.end(node.claim_only())
+        holder = self.put(repository, a_task(unique="k", period=period, delay=60))
+        again = ended._replace(unique="k", period=period)
+        assert repository.insert([again], repeated=repeated) == [
+            Inserted(ended.id, False, Stored.DONE)
+        ]
+        assert repository.find_key("k") == holder
+
+    def test_a_repeated_replacement_leads_to_what_one_leads_to(
+        self, repository: Repository
+    ) -> None:
+        at = repository.now() + timedelta(hours=1)
+        asked = {
+            "unique": "k",
+            "on_conflict": "replace",
+            "at": at,
+            "priority": 4,
+            "queue": "other",
+            "params": '{"n":2}',
+            "meta": '{"m":2}',
+            "options": Options(max_attempts=7).encode(),
+        }
+        holder = self.put(repository, a_task(unique="k", delay=60))
+        new, met = a_task(**asked), [Inserted(holder, False, Stored.SCHEDULED, True)]
+        for _ in range(2):  # the earlier try had not committed; then it had
+            assert repository.insert([new], repeated=True) == met
+            found = repository.get(holder)
+            assert found is not None
+            assert (found.due_at, found.priority, found.queue) == (at, 4, "other")
+            assert (found.params, found.meta, found.max_attempts) == ({"n": 2}, {"m": 2}, 7)
+        assert repository.get(new.id) is None
+
+    def test_a_repeated_insert_that_would_replace_does_not_replace_its_own_task(
+        self, repository: Repository
+    ) -> None:
+        task = a_task(unique="k", on_conflict="replace", delay=60)
+        self.put(repository, task)
+        before = repository.get(task.id)
+        assert repository.insert([task], repeated=True) == [
+            Inserted(task.id, False, Stored.SCHEDULED)
+        ]
+        assert repository.get(task.id) == before
 
     def test_replace_changes_the_waiting_task(
         self, repository: Repository, node: NodeHandle

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
 from rota.core.ids import new_id
 from rota.core.ports import Repository
 from rota.core.task import Ending, Finish, Stored, TaskState
@@ -116,6 +118,25 @@ class FinishingContract(ContractBase):
         assert before is not None
         assert after is not None
         assert after.run_at == before.run_at
+
+    @pytest.mark.parametrize("keep_from", [False, True])
+    def test_parking_waits_its_delay_and_makes_nothing_due_earlier(
+        self, repository: Repository, node: NodeHandle, clock: FakeClock, keep_from: bool
+    ) -> None:
+        soon = self.put(repository, a_task())
+        late = self.put(repository, a_task(delay=3600))
+        before = repository.get(late)
+        for task_id in (soon, late):
+            node.end(node.claim_one(task_id), Ending.PARK, delay=60, keep_from=keep_from)
+        after = repository.get(late)
+        assert before is not None
+        assert after is not None
+        assert after.run_at == before.run_at
+        other = NodeHandle(repository)
+        assert other.claim_parked("demo") == []
+        clock.advance(100)
+        other.beat()
+        assert [claimed.id for claimed in other.claim_parked("demo")] == [soon]
 
     def test_an_outcome_of_a_task_that_was_never_claimed_is_refused(
         self, repository: Repository, node: NodeHandle
@@ -235,6 +256,26 @@ class FinishingContract(ContractBase):
         assert all(one.task_id == task_id for one in told)
         assert told[0].started_at is not None
         assert told[0].finished_at - told[0].started_at >= timedelta(seconds=1)
+
+    def test_attempts_of_one_instant_are_told_in_the_order_they_ended(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        task_id = self.put(repository, a_task())
+        kinds = [Ending.RETRY, Ending.RETRY, Ending.AGAIN, Ending.RETRY, Ending.AGAIN, Ending.DONE]
+        for kind in kinds:
+            node.end(node.claim_one(task_id), kind)
+        told = repository.attempts(task_id)
+        assert [one.outcome for one in told] == [kind.name.lower() for kind in kinds]
+        assert [one.attempt for one in told] == [1, 2, 3, 1, 2, 1]
+
+    def test_attempts_of_one_instant_on_several_nodes_are_told_in_order(
+        self, repository: Repository, make_node: Callable[[], NodeHandle]
+    ) -> None:
+        task_id, nodes = self.put(repository, a_task()), [make_node() for _ in range(3)]
+        for node in (*nodes, *reversed(nodes)):
+            node.end(node.claim_one(task_id), Ending.AGAIN)
+        told = [one.node for one in repository.attempts(task_id)]
+        assert told == [node.id for node in (*nodes, *reversed(nodes))]
 
     def test_a_task_that_never_ran_has_no_attempts(self, repository: Repository) -> None:
         task_id = self.put(repository, a_task())

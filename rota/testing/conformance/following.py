@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from rota.core.options import FollowUp, Options
 from rota.core.ports import Repository
 from rota.core.task import Ending, Stored, TaskState
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import (
+    PLAIN,
     ContractBase,
     NodeHandle,
     a_task,
@@ -82,6 +84,56 @@ class FollowingContract(ContractBase):
             follow = a_task()
             assert node.end(claimed, kind, follow=follow) is Stored.CANCELLED
             assert repository.get(follow.id) is None
+
+    def test_what_follows_a_failure_follows_one_loss_too_many(
+        self, repository: Repository, node: NodeHandle, clock: FakeClock
+    ) -> None:
+        task_id, options = self.put(repository, a_task(options=_followed())), PLAIN
+        node.claim_one(task_id)
+        repository.leave(node.id)
+        (rescued,) = repository.rescue(100)
+        assert rescued.state is Stored.FAILED
+        follow = rescued.follow
+        assert follow is not None
+        found = repository.get(follow.id)
+        assert found is not None
+        assert (found.work, found.params, found.queue) == ("mourn", {"n": 2}, "next")
+        assert (found.priority, found.parent, found.attempt) == (3, task_id, 0)
+        assert repository.count_children(task_id) == {Stored.SCHEDULED: 1}
+        heir = NodeHandle(repository)
+        assert heir.claim(queue="next", priority=3) == []
+        clock.advance(700)
+        heir.beat()
+        claimed = heir.claim_only(queue="next", priority=3)
+        assert (claimed.id, claimed.options) == (follow.id, options)
+        assert repository.rescue(100) == []
+
+    def test_nothing_follows_a_task_that_no_attempt_failed(
+        self, repository: Repository, clock: FakeClock
+    ) -> None:
+        options = _followed(max_rescues=1)
+        back, stopped, dropped, cancelled, expired = tasks = [
+            a_task(options=options, expires_in=60.0 if n == 4 else None) for n in range(5)
+        ]
+        self.put(repository, *tasks)
+        for task in (back, stopped):
+            node = NodeHandle(repository)
+            node.claim_one(task.id)
+            repository.leave(node.id)
+        repository.cancel(stopped.id, "stop")
+        answers = {one.id: (one.state, one.follow) for one in repository.rescue(100)}
+        assert answers == {
+            back.id: (Stored.SCHEDULED, None),
+            stopped.id: (Stored.CANCELLED, None),
+        }
+        node = NodeHandle(repository)
+        claimed = node.claim_one(dropped.id)
+        repository.cancel(dropped.id, "stop")
+        repository.drop_lease(node.id, claimed.batch)
+        repository.cancel(cancelled.id, "stop")
+        clock.advance(120)
+        assert repository.expire(10) == [expired.id]
+        assert [repository.count_children(task.id) for task in tasks] == [{}] * 5
 
     def test_a_task_that_ended_before_it_heard_of_its_cancel_has_its_follow_up(
         self, repository: Repository, node: NodeHandle
@@ -169,3 +221,11 @@ class FollowingContract(ContractBase):
         assert node.finish(finish, repeated=True) == [Stored.DONE]
         assert self.state(repository, claimed.id) is TaskState.DONE
         assert node.claim(queue="next") == []
+
+
+def _followed(*, max_rescues: int = 0) -> str:
+    """Options with something to follow each way of ending."""
+    follow = FollowUp(
+        work="mourn", params='{"n":2}', queue="next", priority=3, delay=600.0, options=PLAIN
+    )
+    return Options(max_rescues=max_rescues, on_done=follow, on_failed=follow).encode()

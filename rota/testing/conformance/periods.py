@@ -114,6 +114,18 @@ class PeriodContract(ContractBase):
         node.end(claimed)
         assert repository.find_key("k") is None
 
+    def test_the_key_finds_nothing_when_its_period_is_over(
+        self, repository: Repository, clock: FakeClock
+    ) -> None:
+        holder = self.put(repository, a_task(unique="k", period=PERIOD, delay=DAY))
+        clock.advance(PERIOD - 100)
+        assert repository.find_key("k") == holder
+        clock.advance(200)
+        assert repository.find_key("k") is None
+        assert self.state(repository, holder) is TaskState.SCHEDULED
+        second = self.put(repository, a_task(unique="k", period=PERIOD, delay=DAY))
+        assert repository.find_key("k") == second
+
     def test_a_holder_whose_history_has_gone_is_answered_as_done(
         self, repository: Repository, node: NodeHandle, clock: FakeClock
     ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from rota.core.ids import new_incarnation
+import pytest
+
 from rota.core.ports import Repository
-from rota.core.task import Claimed, Ending, Finish, Stored, TaskState, Want
+from rota.core.task import Ending, Stored, TaskState, Want
+from rota.errors import LeaseLost, WrongState
 from rota.testing.clock import FakeClock
+from rota.testing.conformance.puller import BATCH, FIVE_MINUTES, Puller
 from rota.testing.conformance.setting import (
     ContractBase,
     NodeHandle,
@@ -16,31 +19,6 @@ from rota.testing.conformance.setting import (
     ids,
     some_tasks,
 )
-
-FIVE_MINUTES = 300.0
-BATCH = 1
-
-
-class Puller:
-    """One pulled claim: an owner that never joined."""
-
-    def __init__(self, repository: Repository) -> None:
-        self.repository = repository
-        self.id = new_incarnation()
-
-    def claim(self, *wants: Want, ready: int = 100, lease: float = FIVE_MINUTES) -> list[Claimed]:
-        """Claim, from the default lane unless told."""
-        asked = wants or (Want("default", 0, ready),)
-        return self.repository.claim_until(self.id, BATCH, asked, lease)
-
-    def finish(self, *finishes: Finish, over: Sequence[int] = ()) -> list[Stored | None]:
-        """Write outcomes."""
-        return self.repository.finish(self.id, finishes, over)
-
-    def end(self, claimed: Claimed, kind: Ending = Ending.DONE) -> Stored | None:
-        """Write the outcome of the one task its batch held."""
-        (answer,) = self.finish(ending(claimed, kind), over=[claimed.batch])
-        return answer
 
 
 class PullingContract(ContractBase):
@@ -253,3 +231,58 @@ class PullingContract(ContractBase):
         clock.advance(FIVE_MINUTES * 10)
         assert ids(repository.rescue(100)) == [pulled.id]
         assert node.end(mine) is Stored.DONE
+
+    @pytest.mark.parametrize("kind", list(Ending))
+    def test_an_outcome_under_somebody_elses_token_changes_nothing(
+        self,
+        repository: Repository,
+        node: NodeHandle,
+        make_node: Callable[[], NodeHandle],
+        kind: Ending,
+    ) -> None:
+        self.put(repository, *some_tasks(2))
+        puller, other = Puller(repository), Puller(repository)
+        (pulled,) = puller.claim(ready=1)
+        mine = node.claim_only()
+        before = [repository.get(one.id) for one in (pulled, mine)]
+        foreign = [ending(pulled, kind), ending(mine, kind)]
+        wrong = [one._replace(batch=one.batch + 50) for one in foreign]
+        for repeated in (False, True):
+            for who in (other.id, make_node().id):
+                assert repository.finish(who, foreign, repeated=repeated) == [None, None]
+            for who in (puller.id, node.id):
+                assert repository.finish(who, wrong, repeated=repeated) == [None, None]
+            assert repository.finish(node.id, foreign[:1], repeated=repeated) == [None]
+            assert repository.finish(puller.id, foreign[1:], repeated=repeated) == [None]
+        assert [repository.get(one.id) for one in (pulled, mine)] == before
+        assert [repository.attempts(one.id) for one in (pulled, mine)] == [[], []]
+        assert (puller.end(pulled), node.end(mine)) == (Stored.DONE, Stored.DONE)
+
+    def test_a_task_that_is_being_worked_on_cannot_be_changed(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        self.put(repository, *some_tasks(2))
+        (pulled,), mine = Puller(repository).claim(ready=1), node.claim_only()
+        for one in (pulled, mine):
+            before = repository.get(one.id)
+            for changes in ({"priority": 9}, {"params": '{"n":2}'}, {"delay": 60.0}):
+                with pytest.raises(WrongState) as met:
+                    repository.update(one.id, changes, None)
+                assert met.value.state == "working"
+            assert repository.get(one.id) == before
+
+    def test_after_its_end_a_puller_can_neither_report_nor_end_again(
+        self, repository: Repository
+    ) -> None:
+        task_id = self.put(repository, a_task())
+        puller = Puller(repository)
+        (claimed,) = puller.claim()
+        assert puller.end(claimed) is Stored.DONE
+        before = repository.get(task_id)
+        assert puller.end(claimed, Ending.FAILED) is None
+        assert puller.end(claimed) is None
+        with pytest.raises(LeaseLost):
+            repository.report(puller.id, task_id, BATCH, 1, "1")
+        assert repository.reported(task_id) is None
+        assert repository.get(task_id) == before
+        assert len(repository.attempts(task_id)) == 1

@@ -12,7 +12,6 @@ from rota.core.ids import new_id
 from rota.core.ports import Repository
 from rota.core.task import Ending, Inserted, Stored
 from rota.testing.clock import FakeClock
-from rota.testing.conformance.recurring import a_definition, a_tick
 from rota.testing.conformance.setting import (
     ContractBase,
     NodeHandle,
@@ -145,17 +144,6 @@ class RacingContract(ContractBase):
         for task in tasks:
             expected = Stored.WORKING if task.id in notices else Stored.CANCELLED
             assert states[task.id] is expected
-
-    def test_of_nodes_that_fire_one_tick_one_makes_the_child(
-        self, open_repository: Callable[[], Repository]
-    ) -> None:
-        handles = [open_repository() for _ in range(4)]
-        at = handles[0].now()
-        handles[0].put_recurring(a_definition(at))
-        answers = together([partial(one.fire, [a_tick(at)]) for one in handles])
-        assert sum(answer is not None for (answer,) in answers) == 1
-        assert handles[0].counts().get("scheduled") == 1
-        assert len(handles[0].decisions("nightly", 10)) == 1
 
     def test_of_burying_and_beating_exactly_one_wins(
         self, make_node: Callable[[], NodeHandle], clock: FakeClock

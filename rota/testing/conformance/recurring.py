@@ -1,16 +1,14 @@
-"""Recurring definitions, and that each fire time is decided once."""
+"""Definitions of recurring tasks: put, changed, paused, ended, and when they are due."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from rota.core.ids import new_id
 from rota.core.ports import Repository
-from rota.core.recurring import Definition, Fire
+from rota.core.recurring import Definition, Fire, Fired, Put, Rules
 from rota.core.task import Ending, NewTask
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import (
@@ -23,9 +21,11 @@ from rota.testing.conformance.setting import (
 )
 
 HOUR = timedelta(hours=1)
+LOST = Fired(None)
 
 
 def a_definition(first: datetime | None, **fields: Any) -> Definition:
+    """``nightly``, first due then; fields replace."""
     values: dict[str, Any] = {
         "id": "nightly",
         "work": "report.build",
@@ -39,59 +39,154 @@ def a_definition(first: datetime | None, **fields: Any) -> Definition:
     return Definition(**(values | fields))
 
 
-def a_tick(at: datetime, **fields: Any) -> tuple[Fire, NewTask | None]:
-    """The firing of ``at`` with its child, the next an hour later."""
-    child = a_task(recurring="nightly", fire_at=at, at=at)
+def stored(definition: Definition, **fields: Any) -> Definition:
+    """As it stands in the repository once it was put."""
+    return definition._replace(**({"due_at": definition.next_fire_at} | fields))
+
+
+def a_tick(
+    at: datetime, *, child: dict[str, Any] | None = None, **fields: Any
+) -> tuple[Fire, NewTask]:
+    """The firing of ``at`` with its child, the next an hour later; fields replace."""
+    name = fields.get("recurring", "nightly")
+    task = a_task(recurring=name, fire_at=at, at=at, **(child or {}))
     values: dict[str, Any] = {
-        "recurring": "nightly",
+        "recurring": name,
         "expected": at,
         "following": at + HOUR,
         "fire_at": at,
-        "decision": "fired",
-        "task": child.id,
+        "task": task.id,
     }
-    return Fire(**(values | fields)), child
+    return Fire(**(values | fields)), task
+
+
+def fire_one(repository: Repository, tick: tuple[Fire, NewTask | None]) -> Fired:
+    """Decide one tick."""
+    (answer,) = repository.fire([tick])
+    return answer
+
+
+def the_definition(repository: Repository, recurring_id: str = "nightly") -> Definition:
+    """The definition, which must exist."""
+    definition = repository.get_recurring(recurring_id)
+    assert definition is not None, f"recurring task {recurring_id!r} is not there"
+    return definition
 
 
 class RecurringContract(ContractBase):
-    """``put_recurring`` to ``decisions``."""
+    """``put_recurring`` to ``due_recurring``."""
 
     def test_a_definition_is_read_back_as_it_was_put(self, repository: Repository) -> None:
         wanted = a_definition(
-            repository.now(), params='{"t":"漢"}', queue="q", priority=-4, paused=True
+            repository.now(),
+            params='{"t":"漢"}',
+            queue="q",
+            priority=-4,
+            rules=Rules(overlap="queue", end=repository.now() + HOUR).encode(),
+            meta='{"who":"me"}',
         )
-        assert repository.put_recurring(wanted)
-        assert repository.get_recurring("nightly") == wanted
-        assert repository.list_recurring() == [wanted]
+        assert repository.put_recurring(wanted) is Put.CREATED
+        assert repository.get_recurring("nightly") == stored(wanted)
+        assert repository.list_recurring() == [stored(wanted)]
         assert repository.get_recurring("other") is None
+
+    def test_what_is_the_rows_own_cannot_be_put(self, repository: Repository) -> None:
+        at = repository.now()
+        wanted = a_definition(at)
+        own: dict[str, Any] = {
+            "last_fire_at": at,
+            "paused": True,
+            "version": 7,
+            "runs": 3,
+            "due_at": at + HOUR,
+        }
+        repository.put_recurring(wanted._replace(**own))
+        assert the_definition(repository) == stored(wanted)
 
     def test_stating_a_definition_again_changes_nothing(self, repository: Repository) -> None:
         first = repository.now() + HOUR
         repository.put_recurring(a_definition(first))
-        assert not repository.put_recurring(a_definition(first + HOUR))
-        assert repository.get_recurring("nightly") == a_definition(first)
+        repository.pause_recurring("nightly")
+        assert repository.put_recurring(a_definition(first + HOUR)) is Put.SAME
+        assert the_definition(repository) == stored(a_definition(first), paused=True)
 
     @pytest.mark.parametrize(
         "change",
         [
             {"work": "other"},
             {"params": '{"n":2}'},
-            {"trigger": '{"every_seconds":60}'},
             {"options": '{"max_attempts":3}'},
             {"queue": "other"},
             {"priority": 3},
-            {"paused": True},
+            {"meta": '{"n":1}'},
+            {"rules": Rules(overlap="allow", jitter=5.0).encode()},
         ],
     )
-    def test_other_content_changes_it_and_its_next_tick(
+    def test_other_content_changes_it_but_not_its_rhythm(
         self, repository: Repository, change: dict[str, Any]
     ) -> None:
         first = repository.now() + HOUR
         repository.put_recurring(a_definition(first))
-        assert repository.put_recurring(a_definition(first + HOUR, **change))
-        assert repository.get_recurring("nightly") == a_definition(
-            first + HOUR, version=2, **change
-        )
+        assert repository.put_recurring(a_definition(first + HOUR, **change)) is Put.CHANGED
+        assert the_definition(repository) == stored(a_definition(first, version=2, **change))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"trigger": '{"every_seconds":60}'},
+            {"rules": Rules(start=datetime.fromisoformat("2026-01-01T00:00:00Z")).encode()},
+            {"rules": Rules(end=datetime.fromisoformat("2036-01-01T00:00:00Z")).encode()},
+            {"rules": Rules(max_runs=3).encode()},
+        ],
+    )
+    def test_other_times_change_its_rhythm(
+        self, repository: Repository, change: dict[str, Any]
+    ) -> None:
+        at = repository.now()
+        repository.put_recurring(a_definition(at))
+        fire_one(repository, a_tick(at, following=None))
+        assert repository.put_recurring(a_definition(at + HOUR, **change)) is Put.CHANGED
+        changed = a_definition(at + HOUR, version=2, **change)
+        assert the_definition(repository) == stored(changed, last_fire_at=at, runs=1)
+
+    def test_a_definition_that_states_a_higher_version_is_kept(
+        self, repository: Repository
+    ) -> None:
+        at = repository.now()
+        newer = a_definition(at, priority=2, rules=Rules(version=2).encode())
+        repository.put_recurring(newer)
+        older = a_definition(at + HOUR, priority=1, rules=Rules(version=1).encode())
+        assert repository.put_recurring(older) is Put.OLDER
+        assert repository.put_recurring(a_definition(at, priority=0)) is Put.OLDER
+        assert the_definition(repository) == stored(newer)
+        newest = a_definition(at, priority=3, rules=Rules(version=2).encode())
+        assert repository.put_recurring(newest) is Put.CHANGED
+        assert the_definition(repository) == stored(newest, version=2)
+
+    def test_unreadable_rules_give_way_to_readable_ones(self, repository: Repository) -> None:
+        at = repository.now()
+        repository.put_recurring(a_definition(at, rules="from a newer rota"))
+        assert repository.list_recurring()[0].rules == "from a newer rota"
+        assert repository.put_recurring(a_definition(at + HOUR)) is Put.CHANGED
+        assert the_definition(repository) == stored(a_definition(at + HOUR), version=2)
+
+    @pytest.mark.parametrize("given", [{}, {"priority": 9}])
+    def test_what_is_not_to_be_replaced_stays(
+        self, repository: Repository, given: dict[str, Any]
+    ) -> None:
+        at = repository.now()
+        assert repository.put_recurring(a_definition(at), replace=False) is Put.CREATED
+        another = a_definition(at + HOUR, **given)
+        assert repository.put_recurring(another, replace=False) is Put.EXISTS
+        assert the_definition(repository) == stored(a_definition(at))
+
+    def test_they_are_listed_by_id_page_by_page(self, repository: Repository) -> None:
+        for name in ("c", "a", "Z", "b"):
+            repository.put_recurring(a_definition(repository.now(), id=name))
+        assert ids(repository.list_recurring()) == ["Z", "a", "b", "c"]
+        assert ids(repository.list_recurring(2)) == ["Z", "a"]
+        assert ids(repository.list_recurring(2, after="a")) == ["b", "c"]
+        assert repository.list_recurring(2, after="c") == []
 
     def test_a_removed_definition_is_gone(self, repository: Repository) -> None:
         first = repository.now()
@@ -100,7 +195,9 @@ class RecurringContract(ContractBase):
         assert not repository.remove_recurring("nightly")
         assert repository.get_recurring("nightly") is None
         assert repository.due_recurring(7200, 10) == ([], None)
-        assert repository.fire([a_tick(first)]) == [None]
+        assert fire_one(repository, a_tick(first)) == LOST
+        assert fire_one(repository, a_tick(first, expected=None, decision="triggered")) == LOST
+        assert repository.counts().get("scheduled", 0) == 0
 
     def test_due_are_those_within_the_time_asked_soonest_first(
         self, repository: Repository, clock: FakeClock
@@ -115,132 +212,96 @@ class RecurringContract(ContractBase):
         found, rest = repository.due_recurring(60, 10)
         assert ids(found) == ["a", "b"]
         assert abs((rest or 0) - 1800) < SLACK
-        found, _ = repository.due_recurring(60, 1)
-        assert ids(found) == ["a"]
+        found, rest = repository.due_recurring(60, 1)
+        assert (ids(found), rest) == (["a"], 0.0)
         found, rest = repository.due_recurring(7200, 10)
         assert (ids(found), rest) == (["a", "b", "c"], None)
 
+    def test_of_those_due_at_once_each_comes_once_page_by_page(
+        self, repository: Repository
+    ) -> None:
+        at = repository.now()
+        for name in ("d", "b", "a", "c"):
+            repository.put_recurring(a_definition(at, id=name))
+        found, rest = repository.due_recurring(0, 3)
+        assert (ids(found), rest) == (["a", "b", "c"], 0.0)
+        found, rest = repository.due_recurring(0, 3, but=["b", "a", "unknown"])
+        assert (ids(found), rest) == (["c", "d"], None)
+        assert repository.due_recurring(0, 3, but=["a", "b", "c", "d"]) == ([], None)
+
     def test_paused_and_ended_definitions_are_not_due(self, repository: Repository) -> None:
-        repository.put_recurring(a_definition(repository.now(), id="held", paused=True))
+        repository.put_recurring(a_definition(repository.now(), id="held"))
+        repository.pause_recurring("held")
         repository.put_recurring(a_definition(None, id="ended"))
         assert repository.due_recurring(7200, 10) == ([], None)
 
-    def test_a_tick_makes_one_child_and_moves_the_definition_on(
-        self, repository: Repository, node: NodeHandle
-    ) -> None:
+    def test_while_it_is_paused_no_tick_is_decided(self, repository: Repository) -> None:
         at = repository.now()
         repository.put_recurring(a_definition(at))
-        tick = a_tick(at)
-        (answer,) = repository.fire([tick])
-        assert answer is not None
-        assert (answer.id, answer.created) == (tick[0].task, True)
-        claimed = node.claim_only()
-        assert (claimed.id, claimed.recurring) == (tick[0].task, "nightly")
-        definition = repository.get_recurring("nightly")
-        assert definition is not None
-        assert definition.next_fire_at == at + HOUR
-        assert definition.last_fire_at == at
-        (told,) = repository.decisions("nightly", 10)
-        assert (told.recurring, told.fire_at, told.decision) == ("nightly", at, "fired")
-        assert (told.count, told.task) == (1, tick[0].task)
-        assert abs(told.decided_at - repository.now()) < timedelta(seconds=SLACK)
+        assert repository.pause_recurring("nightly") is True
+        assert repository.pause_recurring("nightly") is False
+        assert repository.pause_recurring("unknown") is None
+        assert fire_one(repository, a_tick(at)) == LOST
+        assert repository.decisions("nightly", 10) == []
+        assert the_definition(repository) == stored(a_definition(at), paused=True)
 
-    def test_a_tick_that_was_decided_already_makes_nothing(
-        self, repository: Repository, open_repository: Callable[[], Repository]
-    ) -> None:
-        at = repository.now()
-        repository.put_recurring(a_definition(at))
-        first, second = a_tick(at), a_tick(at)
-        repository.fire([first])
-        assert open_repository().fire([second]) == [None]
-        assert repository.states([first[0].task or "", second[0].task or ""]).keys() == {
-            first[0].task
-        }
-        assert len(repository.decisions("nightly", 10)) == 1
-
-    def test_a_tick_without_a_child_is_recorded(self, repository: Repository) -> None:
-        at = repository.now()
-        repository.put_recurring(a_definition(at))
-        fire, _ = a_tick(at, decision="missed", count=17, task=None)
-        (answer,) = repository.fire([(fire, None)])
-        assert answer is not None
-        assert not answer.created
-        (told,) = repository.decisions("nightly", 10)
-        assert (told.decision, told.count, told.task) == ("missed", 17, None)
-        assert repository.counts().get("scheduled", 0) == 0
-
-    def test_ticks_of_several_definitions_win_and_lose_apart(self, repository: Repository) -> None:
-        at = repository.now()
-        for name in ("a", "b", "c"):
-            repository.put_recurring(a_definition(at, id=name))
-        repository.fire([a_tick(at, recurring="b")])
-        answers = repository.fire([a_tick(at, recurring=name) for name in ("a", "b", "c")])
-        assert [answer is not None for answer in answers] == [True, False, True]
-        assert repository.counts().get("scheduled") == 3
-
-    def test_ticks_of_one_definition_may_follow_each_other_in_one_call(
-        self, repository: Repository
-    ) -> None:
+    def test_it_is_resumed_where_it_is_told_to_go_on(self, repository: Repository) -> None:
         at = repository.now() - 3 * HOUR
         repository.put_recurring(a_definition(at))
-        answers = repository.fire([a_tick(at + n * HOUR) for n in range(3)])
-        assert [answer is not None and answer.created for answer in answers] == [True] * 3
-        definition = repository.get_recurring("nightly")
-        assert definition is not None
-        assert definition.next_fire_at == at + 3 * HOUR
-        told = sorted(one.fire_at for one in repository.decisions("nightly", 10))
-        assert told == [at, at + HOUR, at + 2 * HOUR]
+        repository.pause_recurring("nightly")
+        missed = Fire("nightly", at, at + 4 * HOUR, at, "missed", 4, version=1)
+        assert repository.resume_recurring("nightly", at, at + 4 * HOUR, missed)
+        assert the_definition(repository) == stored(a_definition(at + 4 * HOUR))
+        (told,) = repository.decisions("nightly", 10)
+        assert (told.fire_at, told.decision, told.count, told.task) == (at, "missed", 4, None)
+        repository.pause_recurring("nightly")
+        assert repository.resume_recurring("nightly", at + 4 * HOUR, at + 5 * HOUR)
+        assert len(repository.decisions("nightly", 10)) == 1
 
-    def test_a_child_whose_unique_key_is_taken_is_not_created(self, repository: Repository) -> None:
+    def test_it_is_not_resumed_on_an_old_look(self, repository: Repository) -> None:
         at = repository.now()
+        missed = Fire("nightly", at, at + HOUR, at, "missed", version=1)
+        assert not repository.resume_recurring("nightly", at, at + HOUR, missed)
         repository.put_recurring(a_definition(at))
-        holder = self.put(repository, a_task(unique="k"))
-        fire, child = a_tick(at)
-        assert child is not None
-        (answer,) = repository.fire([(fire, child._replace(unique="k"))])
-        assert answer is not None
-        assert (answer.id, answer.created) == (holder, False)
-        assert repository.counts().get("scheduled") == 1
+        assert not repository.resume_recurring("nightly", at, at + HOUR, missed)
+        repository.pause_recurring("nightly")
+        assert not repository.resume_recurring("nightly", at - HOUR, at + HOUR, missed)
+        assert not repository.resume_recurring("nightly", None, at + HOUR, missed)
+        repository.put_recurring(a_definition(at, priority=1))
+        assert not repository.resume_recurring("nightly", at, at + HOUR, missed)
+        assert repository.decisions("nightly", 10) == []
+        assert the_definition(repository).paused
+        assert repository.resume_recurring("nightly", at, at + HOUR)
 
-    def test_a_definition_paused_in_the_meantime_does_not_fire(
+    def test_one_that_has_ended_can_be_resumed_and_stays_ended(
         self, repository: Repository
     ) -> None:
-        at = repository.now()
-        repository.put_recurring(a_definition(at))
-        repository.put_recurring(a_definition(at, paused=True))
-        assert repository.fire([a_tick(at)]) == [None]
-        assert repository.decisions("nightly", 10) == []
-        repository.put_recurring(a_definition(at))
-        assert repository.fire([a_tick(at)]) != [None]
-
-    def test_a_change_keeps_when_it_fired_last(self, repository: Repository) -> None:
-        at = repository.now()
-        repository.put_recurring(a_definition(at))
-        repository.fire([a_tick(at)])
-        repository.put_recurring(a_definition(at + HOUR, priority=5))
-        definition = repository.get_recurring("nightly")
-        assert definition is not None
-        assert (definition.priority, definition.last_fire_at) == (5, at)
+        repository.put_recurring(a_definition(None))
+        repository.pause_recurring("nightly")
+        assert repository.resume_recurring("nightly", None, None)
+        assert the_definition(repository) == stored(a_definition(None))
 
     def test_the_last_tick_ends_the_recurrence(self, repository: Repository) -> None:
         at = repository.now()
         repository.put_recurring(a_definition(at))
-        repository.fire([a_tick(at, following=None)])
-        definition = repository.get_recurring("nightly")
-        assert definition is not None
-        assert definition.next_fire_at is None
+        fire_one(repository, a_tick(at, following=None))
+        definition = the_definition(repository)
+        assert (definition.next_fire_at, definition.due_at) == (None, None)
         assert repository.due_recurring(7200, 10) == ([], None)
+        assert repository.put_recurring(a_definition(at + HOUR)) is Put.SAME
+        assert repository.put_recurring(a_definition(at + HOUR, priority=1)) is Put.CHANGED
+        assert the_definition(repository).next_fire_at is None
 
     def test_a_child_may_end_its_recurrence(self, repository: Repository, node: NodeHandle) -> None:
         at = repository.now()
         repository.put_recurring(a_definition(at))
         repository.put_recurring(a_definition(at, id="other"))
-        repository.fire([a_tick(at)])
+        fire_one(repository, a_tick(at))
         node.end(node.claim_only(), Ending.CANCELLED, end_recurring=True)
-        definition = repository.get_recurring("nightly")
-        assert definition is not None
-        assert definition.next_fire_at is None
-        assert repository.fire([a_tick(at + HOUR)]) == [None]
+        definition = the_definition(repository)
+        assert (definition.next_fire_at, definition.due_at) == (None, None)
+        assert definition.version == 1
+        assert fire_one(repository, a_tick(at + HOUR)) == LOST
         assert ids(repository.due_recurring(7200, 10)[0]) == ["other"]
 
     def test_a_refused_outcome_does_not_end_the_recurrence(
@@ -248,20 +309,8 @@ class RecurringContract(ContractBase):
     ) -> None:
         at = repository.now()
         repository.put_recurring(a_definition(at))
-        repository.fire([a_tick(at)])
+        fire_one(repository, a_tick(at))
         claimed = node.claim_only()
         node.end(claimed)
         assert node.end(claimed, Ending.CANCELLED, end_recurring=True) is None
-        definition = repository.get_recurring("nightly")
-        assert definition is not None
-        assert definition.next_fire_at == at + HOUR
-
-    def test_decisions_are_limited_to_the_latest(self, repository: Repository) -> None:
-        at = repository.now()
-        repository.put_recurring(a_definition(at))
-        for n in range(4):
-            repository.fire([a_tick(at + n * HOUR)])
-        told = repository.decisions("nightly", 2)
-        assert {one.fire_at for one in told} == {at + 2 * HOUR, at + 3 * HOUR}
-        assert repository.decisions("other", 10) == []
-        assert new_id() not in {one.task for one in told}
+        assert the_definition(repository).next_fire_at == at + HOUR

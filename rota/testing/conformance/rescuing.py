@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
 from rota.core.options import Options
 from rota.core.ports import Repository
 from rota.core.task import Ending, Stored, TaskState
@@ -202,6 +204,22 @@ class RescuingContract(ContractBase):
         assert repository.find_key("k") is None
         assert self.state(repository, bystander.id) is TaskState.SCHEDULED
 
+    @pytest.mark.parametrize("damaged", ["{", '{"max_rescues":"x"}', '{"on_failed":{}}', "[]"])
+    def test_options_that_cannot_be_read_stand_in_no_rescues_way(
+        self,
+        repository: Repository,
+        make_node: Callable[[], NodeHandle],
+        clock: FakeClock,
+        damaged: str,
+    ) -> None:
+        written = [self.put(repository, a_task(options=damaged)), self.put(repository, a_task())]
+        for _ in range(2):
+            node = make_node()
+            assert node.claim(10)
+            self.lose(repository, clock, node)
+        assert set(repository.states(written).values()) == {Stored.SCHEDULED}
+        assert repository.get(written[0]) is not None
+
     def test_without_max_rescues_a_task_is_never_failed_as_lost(
         self, repository: Repository
     ) -> None:
@@ -240,6 +258,64 @@ class RescuingContract(ContractBase):
         assert found is not None
         assert (found.state, found.reason) == (TaskState.CANCELLED, "stop")
         assert repository.find_key("k") is None
+
+    def test_a_rescue_tells_what_became_of_each_task(
+        self, repository: Repository, make_node: Callable[[], NodeHandle]
+    ) -> None:
+        back, lost, stopped = (a_task(options=Options(max_rescues=1).encode()) for _ in range(3))
+        self.put(repository, back, lost, stopped)
+        assert self.lose_alone(repository, lost.id) is False
+        nodes = [make_node() for _ in range(3)]
+        for node, task in zip(nodes, (back, lost, stopped), strict=True):
+            node.claim_one(task.id)
+        repository.cancel(stopped.id, "stop")
+        for node in nodes:
+            repository.leave(node.id)
+        told = {one.id: (one.node, one.state) for one in repository.rescue(100)}
+        assert told == {
+            back.id: (nodes[0].id, Stored.SCHEDULED),
+            lost.id: (nodes[1].id, Stored.FAILED),
+            stopped.id: (nodes[2].id, Stored.CANCELLED),
+        }
+        assert repository.states(list(told)) == {one: state for one, (_, state) in told.items()}
+
+    @pytest.mark.parametrize("how", ["rescued", "given up", "lease dropped"])
+    def test_an_ending_that_no_attempt_wrote_is_taken_for_no_attempts_own(
+        self, repository: Repository, how: str
+    ) -> None:
+        task_id = self.put(repository, a_task(options=Options(max_rescues=0).encode()))
+        node = NodeHandle(repository)
+        zombie = node.claim_only()
+        if how != "given up":
+            repository.cancel(task_id, "stop")
+        if how == "lease dropped":
+            assert repository.drop_lease(node.id, zombie.batch) == 1
+        else:
+            repository.leave(node.id)
+            assert ids(repository.rescue(100)) == [task_id]
+        ended = repository.get(task_id)
+        assert ended is not None
+        expected = (
+            (TaskState.FAILED, "lost") if how == "given up" else (TaskState.CANCELLED, "stop")
+        )
+        assert (ended.state, ended.reason) == expected
+        assert (ended.attempt, ended.node, ended.batch) == (1, None, None)
+        (told,) = repository.attempts(task_id)
+        assert (told.attempt, told.outcome, told.reason) == (1, "lost", None)
+        assert (told.node, told.batch) == (node.id, zombie.batch)
+        for kind in Ending:
+            for reason in (None, "lost", "stop"):
+                late = ending(zombie, kind, reason=reason)
+                assert node.finish(late, repeated=True) == [None], kind
+        assert repository.get(task_id) == ended
+
+    def test_an_attempt_may_give_lost_as_its_own_reason(
+        self, repository: Repository, node: NodeHandle
+    ) -> None:
+        self.put(repository, a_task())
+        finish = ending(node.claim_only(), Ending.FAILED, reason="lost")
+        assert node.finish(finish) == [Stored.FAILED]
+        assert node.finish(finish, repeated=True) == [Stored.FAILED]
 
     def test_a_request_to_stop_comes_before_one_loss_too_many(self, repository: Repository) -> None:
         task_id = self.put(repository, a_task(options=Options(max_rescues=1).encode()))

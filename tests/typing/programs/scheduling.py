@@ -57,6 +57,12 @@ async def mix_the_faces(background: BackgroundScheduler, scheduler: Scheduler) -
     await background.schedule(name.bind(1))  # E: in "await"
     await background.schedule(name.bind(1)).result()  # E: in "await"
     await background.cancel("id")  # E: in "await"
+    await background.claim(["mail"])  # E: in "await"
+    await background.changes()  # E: in "await"
+    for pulled in background.claim(["mail"], wait=1):
+        await pulled.done()  # E: in "await" # E: does not return a value
+    BackgroundScheduler(works, concurrency=5, stall_after=60)
+    BackgroundScheduler(works, concurency=5)  # E: "concurency"
     await background.scheduler.schedule(name.bind(1))
     (await scheduler.schedule(name.bind(1))).result().upper()  # E: has no attribute "upper"
 
