@@ -4,82 +4,79 @@ from __future__ import annotations
 
 import asyncio
 import json
-import platform
-import tempfile
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import sys
 from typing import Any
 
 import click
-import sqlalchemy
 
-from benchmarks.drain import drain
-from benchmarks.lazy import lazy
-from rota.core.clock import SystemClock
-
-BENCHMARKS = {
-    "drain": lambda url, tasks, options: drain(url, tasks=tasks, **options),
-    "drain_threads": lambda url, tasks, options: drain(
-        url, tasks=tasks, work="bench.plain", **options
-    ),
-    "lazy": lambda url, tasks, options: lazy(url, tasks=tasks, **options),
-}
+from benchmarks.catalogue import Benchmark, benchmarks
+from benchmarks.figures import medians
+from benchmarks.machine import machine, versions
+from benchmarks.place import fresh_place
+from benchmarks.process import measured
 
 
 @click.command()
-@click.argument("name", type=click.Choice(sorted(BENCHMARKS)))
+@click.argument("name", type=click.Choice(list(benchmarks())))
 @click.option("--url", help="postgresql://…; a fresh SQLite file without it")
-@click.option("--tasks", default=20_000, show_default=True)
+@click.option("--tasks", type=click.IntRange(1), help="how many, instead of the usual number")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="each in a process of its own; the figures are the medians",
+)
+@click.option("--quick", is_flag=True, help="very few tasks: whether it runs, not how fast")
 @click.option("--profile", is_flag=True, help="print where the time went, as cProfile sees it")
 @click.option("--json", "as_json", is_flag=True, help="accepted for symmetry: output is JSON")
-def main(name: str, url: str | None, tasks: int, profile: bool, as_json: bool) -> None:  # noqa: ARG001
+def main(
+    name: str,
+    url: str | None,
+    tasks: int | None,
+    rounds: int,
+    *,
+    quick: bool,
+    profile: bool,
+    as_json: bool,  # noqa: ARG001
+) -> None:
     """Run one benchmark and print one line of JSON."""
-    with _database(url) as (where, options):
-        figures = _run(name, where, tasks, options, profile=profile)
-    figures |= {
-        "name": name,
-        "database": where.split(":", 1)[0],
-        "python": platform.python_version(),
-        "sqlalchemy": sqlalchemy.__version__,
-    }
-    click.echo(json.dumps(figures))
-
-
-@contextmanager
-def _database(url: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A fresh SQLite file, or a fresh schema on the given server, gone afterwards."""
-    if url is None:
-        with tempfile.TemporaryDirectory(prefix="rota-bench-") as folder:
-            yield f"sqlite:///{Path(folder) / 'bench.db'}", {}
-        return
-    from rota.storage.postgres import PostgresRepository
-
-    schema = f"bench_{uuid.uuid4().hex[:12]}"
-    repository = PostgresRepository(url, clock=SystemClock(), schema=schema)
-    repository.upgrade()
-    repository.close()
-    try:
-        yield url, {"schema": schema}
-    finally:
-        engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f'drop schema "{schema}" cascade')
-        engine.dispose()
+    if rounds > 1:
+        told = medians([measured(name, url=url, tasks=tasks, quick=quick) for _ in range(rounds)])
+    else:
+        told = _run(name, url, tasks, quick=quick, profile=profile)
+    click.echo(json.dumps(told))
 
 
 def _run(
-    name: str, url: str, tasks: int, options: dict[str, Any], *, profile: bool
+    name: str, url: str | None, tasks: int | None, *, quick: bool, profile: bool
 ) -> dict[str, Any]:
+    chosen, on = benchmarks()[name], machine()
+    size = tasks or (chosen.quick if quick else chosen.tasks)
+    extra = dict(chosen.quickly) if quick else {}
+    told = {"name": name, "machine": on, "versions": versions()}
+    if not chosen.stored:
+        figures = _figures(chosen, None, size, extra, profile=profile)
+        return {**figures, **told, "database": "none", "settings": {}}
+    with fresh_place(url) as place:
+        figures = _figures(chosen, place, size, extra, profile=profile)
+        return {**figures, **told, "database": place.kind, "settings": place.settings()}
+
+
+def _figures(
+    chosen: Benchmark, place: object, size: int, extra: dict[str, Any], *, profile: bool
+) -> dict[str, Any]:
+    async def run() -> dict[str, Any]:
+        return await chosen.run(place, tasks=size, **extra)
+
     if not profile:
-        return asyncio.run(BENCHMARKS[name](url, tasks, options))
+        return asyncio.run(run())
     import cProfile
     import pstats
 
     with cProfile.Profile() as profiler:
-        figures = asyncio.run(BENCHMARKS[name](url, tasks, options))
-    pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
+        figures = asyncio.run(run())
+    pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(25)
     return figures
 
 

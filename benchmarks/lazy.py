@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import rota
+from benchmarks.memory import peak_mb, resident_mb
 
 works = rota.WorkRegistry()
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +23,6 @@ SIZE = 10_000
 #: The tasks are due in so many seconds: held within the look-ahead, run by nobody.
 DUE_IN = 3_600
 LOOK_AHEAD = 2 * DUE_IN
-MEGABYTE = 1_048_576
 
 
 @works.register("bench.text")
@@ -99,15 +97,9 @@ async def _hold(url: str, case: Case, options: dict[str, Any]) -> dict[str, Any]
             await asyncio.sleep(0.05)
         gc.collect()
         return {
-            "rss_mb": round(_resident() / MEGABYTE, 1),
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "rss_mb": resident_mb(),
+            "peak_mb": peak_mb(),
         }
-
-
-def _resident() -> int:
-    """Bytes of this process in memory now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _main() -> None:
