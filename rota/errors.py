@@ -344,5 +344,5 @@ class UnreadableResult(RotaError):
         )
         self.task_id = task_id
         self.work = work
-        self.field = misfit.field
+        self.field: str = misfit.field
         self.value = value

@@ -52,6 +52,7 @@ async def _arrive(house: House, start_timeout: float) -> RestoreReport:
     while True:
         try:
             await offload.run(house.repository.open)
+            house.intake.began_at = await offload.run(house.repository.now)
             await _join(house)
             await offload.run(house.wires.open)
             if house.settings.client_only:

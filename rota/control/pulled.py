@@ -23,9 +23,9 @@ class Lease:
     __slots__ = ("_left", "owner", "seconds")
 
     def __init__(self, owner: int, span: float, claimed: Sequence[Claimed]) -> None:
-        self.owner = owner
-        self.seconds = span
-        self._left = Counter(item.batch for item in claimed)
+        self.owner: int = owner
+        self.seconds: float = span
+        self._left: Counter[int] = Counter(item.batch for item in claimed)
 
     def end(self, batch: int) -> list[int]:
         """One task of the batch ends; the batch, if it was the last."""

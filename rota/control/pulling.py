@@ -53,7 +53,7 @@ class Pulling:
         self._tell = tell
         self._ended = ended
         self._child_ended = child_ended
-        self.backoff = backoff
+        self.backoff: Callable[[Claimed], float] = backoff
         self._with_follow_up = with_follow_up
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._waiting: set[asyncio.Event] = set()

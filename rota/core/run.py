@@ -137,14 +137,14 @@ class Run:
         started: float,
         received: float,
     ) -> None:
-        self.claimed = claimed
-        self.node = node
-        self.works = works
-        self.started = started  #: on the monotonic clock
-        self.received = received  #: when its claim was answered, on the same clock
-        self.settled = False  #: its outcome is out: what comes later is dropped
+        self.claimed: Claimed = claimed
+        self.node: int = node
+        self.works: Sequence[Runnable] = works
+        self.started: float = started  #: on the monotonic clock
+        self.received: float = received  #: when its claim was answered, on the same clock
+        self.settled: bool = False  #: its outcome is out: what comes later is dropped
         self.stopped: Stop | None = None
-        self.stop_reason = ""
+        self.stop_reason: str = ""
         self.target: asyncio.Task[Any] | None = None  #: what a stop cancels
         self.lingering: asyncio.Future[Any] | None = None  #: goes on after the outcome
         self._make_context = make_context

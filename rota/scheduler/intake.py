@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from rota.core.clock import Clock
 from rota.core.eventlog import about
@@ -55,7 +56,8 @@ class Intake:
         self._round_trip = round_trip
         self._admit = admit
         self._held_back = held_back
-        self._began = clock.monotonic()
+        #: When this node started, on the database's clock; until it is set nothing is older.
+        self.began_at: datetime | None = None
         self._handed = 0
         self._rate = 0.0
         self._rate_at = clock.monotonic()
@@ -109,7 +111,7 @@ class Intake:
                 self._put(node, _finish(item, Ending.PARK, "paused"))
             elif route is None:
                 self._park(node, item)
-            elif self._admit is not None and self._refused(item, received):
+            elif self._admit is not None and self._refused(item):
                 self._put(node, _finish(item, Ending.CANCELLED, "not_restored"))
             else:
                 entries.append(
@@ -152,8 +154,10 @@ class Intake:
             known.append(item.id)
         self._put(node, _finish(item, Ending.PARK, "unknown work"))
 
-    def _refused(self, item: Claimed, received: float) -> bool:
-        if self._admit is None or received + item.due_in >= self._began:
+    def _refused(self, item: Claimed) -> bool:
+        if self._admit is None or self.began_at is None:
+            return False
+        if item.run_at >= self.began_at.timestamp() * 1_000_000:
             return False
         try:
             return not self._admit(item)

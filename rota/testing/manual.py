@@ -167,6 +167,7 @@ class ManualScheduler(Scheduler):
 
     async def _move_in(self, house: ManualHouse, hand: Offload) -> None:
         await hand.run(house.repository.open)
+        house.intake.began_at = await hand.run(house.repository.now)
         await hand.run(house.life.join)
         await hand.run(house.wires.open)
         house.inserter.start()
