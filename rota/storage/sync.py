@@ -194,8 +194,6 @@ class Sync:
         wants = self.lanes.wants(ready, ahead, by_queue)
         if not wants:
             return False
-        if any(want.ahead for want in wants) and self._hands.stale(self._clock.monotonic()):
-            self._ask_time()
         most = sum(want.ready + want.ahead for want in wants)
         claimed = self._claimed(
             lambda node, batch: self._repository.claim(
@@ -207,11 +205,6 @@ class Sync:
         # What is due within the look-ahead has been taken; look beyond it in time.
         self._agenda_at = min(self._agenda_at, self._clock.monotonic() + 0.8 * self._look_ahead)
         return self.lanes.active and self._intake.room()[0] > 0
-
-    def _ask_time(self) -> None:
-        sent = self._clock.monotonic()
-        told = self._repository.now().timestamp()
-        self._hands.asked(told, sent=sent, received=self._clock.monotonic())
 
     def _claim_parked(self) -> None:
         now = self._clock.monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 
-from rota.core.glance import Glance
 from rota.core.options import options_or_default
 from rota.core.task import CancelNotice, Membership, NodeView, Rescued, Stored
 from rota.storage.following import follow_lost
@@ -66,19 +65,6 @@ class MemoryNodes:
             for one in dead:
                 del book.nodes[one]
             return dead
-
-    def glance(self, node: int) -> Glance:
-        """Whether there is anything to be done, at one moment."""
-        book = self._book
-        with book.lock:
-            return Glance(
-                peers=any(one != node for one in book.nodes),
-                leases=any(batches and one != node for one, batches in book.leases.items()),
-                overdue=bool(book.expiring) and book.expiring[0][0] <= book.now(),
-                parked=any(book.parked.values()),
-                waiting=any(lane for lane in book.lanes.values()),
-                paused=bool(book.paused or book.paused_works),
-            )
 
     def rescue(self, limit: int) -> list[Rescued]:
         book = self._book

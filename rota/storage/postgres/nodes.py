@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rota.core.glance import Glance
 from rota.core.task import CancelNotice, Membership, NodeView, Rescued
 from rota.storage.postgres.parts import Parts
 from rota.storage.verbs import looking
@@ -38,11 +37,6 @@ class PostgresNodes(Parts):
         """
         with self._connections.session() as session:
             return self._rescuing.bury(session, node, trusted=trusted)
-
-    def glance(self, node: int) -> Glance:
-        """Whether there is anything to be done, in one statement."""
-        with self._connections.session() as session:
-            return self._rescuing.glance(session, node)
 
     def rescue(self, limit: int) -> list[Rescued]:
         """Make claimable what leases without a node hold, at most ``limit`` leases."""

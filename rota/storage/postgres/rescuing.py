@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rota.core.glance import Glance
 from rota.core.options import options_or_default
 from rota.core.task import Ending, Finish, Membership, Rescued, Stored
 from rota.storage.following import follow_lost
@@ -14,7 +13,6 @@ from rota.storage.postgres.connections import Session
 from rota.storage.postgres.ending import End
 from rota.storage.postgres.feeding import told
 from rota.storage.postgres.finishing import Finishing
-from rota.storage.verbs.glancing import GLANCE
 
 _JOIN = """insert into {s}rota_node
     (id, name, host, pid, started_at, lease_seconds, lease_until, session_lock, version)
@@ -137,7 +135,6 @@ class Rescuing:
         self._schema, self._finishing, self._locks = schema, finishing, locks
         self._join, self._beat, self._leave = bound(_JOIN), bound(_BEAT), bound(_LEAVE)
         self._look, self._shorten, self._bury = bound(_LOOK), bound(_SHORTEN), bound(_BURY)
-        self._glance = GLANCE.format(s=prefix, node="%(node)s", now=now)
         self._orphaned, self._lock_lost = bound(_ORPHANED), bound(_LOCK_LOST)
         self._take_back, self._held, self._drop = bound(_TAKE_BACK), bound(_HELD), bound(_DROP)
 
@@ -178,10 +175,6 @@ class Rescuing:
         if not trusted or not any(over for over, _ in seen):
             return []
         return [row[0] for row in session.rows(self._bury, node=node)]
-
-    def glance(self, session: Session, node: int) -> Glance:
-        """Whether there is anything to be done."""
-        return Glance(*session.rows(self._glance, node=node)[0])
 
     def rescue(self, session: Session, limit: int) -> list[Rescued]:
         """Take back what leases without a node hold, in the caller's transaction."""

@@ -7,21 +7,18 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from rota.core.glance import Glance
 from rota.core.task import CancelNotice, Membership, NodeView, Rescued
 from rota.storage.sqlite import keeping, rescuing
 from rota.storage.sqlite.connections import raw
 from rota.storage.sqlite.desk import Desk
 from rota.storage.sqlite.faults import spoken_plainly
 from rota.storage.verbs import looking
-from rota.storage.verbs.glancing import GLANCE
 
 _HOUR = 3_600_000_000
 _CHANGES_KEPT = 7 * 24 * _HOUR
 _DECISIONS_KEPT = 30 * 24 * _HOUR
 #: Rows in one transaction of `tidy`, and transactions in one call.
 _CHUNK, _CHUNKS = 1_000, 100
-_GLANCE = GLANCE.format(s="", node=":node", now=":now")
 
 
 class SQLiteNodes:
@@ -73,12 +70,6 @@ class SQLiteNodes:
             if not rescuing.orphans(raw(conn), 1, self._desk.micros()):
                 return []
         return self._desk.write(lambda conn: rescuing.rescue(raw(conn), limit, self._desk.micros()))
-
-    def glance(self, node: int) -> Glance:
-        """Whether there is anything to be done, in one statement."""
-        with self._desk.reading() as conn:
-            row = raw(conn).execute(_GLANCE, {"node": node, "now": self._desk.micros()}).fetchone()
-        return Glance(*map(bool, row))
 
     def held(self, node: int) -> list[tuple[int, list[str]]]:
         with self._desk.reading() as conn:

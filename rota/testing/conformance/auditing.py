@@ -120,7 +120,8 @@ def _busy(node: NodeHandle) -> None:
         rounds += 1
         if rounds == 2:
             repository.leave(node.id)
-            repository.rescue(10)
+            while repository.rescue(10):
+                pass
             node = NodeHandle(repository)
             continue
         how = Ending.RETRY if rounds % 3 == 0 else Ending.DONE
