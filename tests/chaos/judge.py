@@ -86,7 +86,10 @@ def judge(
     violations = [
         *history.check(settled(events, endings, turns), slack=SLACK),
         *lost(acknowledged, {one.task for one in endings}, set(unfinished)),
-        *(Violation("unfinished", task, "still in rota_task") for task in unfinished),
+        *(
+            Violation("unfinished", task, f"still in rota_task: {how}")
+            for task, how in unfinished.items()
+        ),
         *contradictions(events, endings, turns),
         *wrong_ends(endings, poisoned),
         *reused(events),
