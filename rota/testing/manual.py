@@ -27,6 +27,8 @@ from rota.registry import WorkRegistry
 from rota.storage.open import open_repository
 from rota.testing.clock import PATIENCE, FakeClock
 
+#: Instants are whole microseconds, the clock is not.
+_ROUNDING = 5e-6
 #: So many attempts without the clock moving are a circle.
 MOST_RUNS = 10_000
 #: Real seconds a shutdown waits before it lets the next second of the clock pass.
@@ -214,6 +216,7 @@ class ManualScheduler(Scheduler):
         dispatcher = house.engine.dispatcher
         give_up = time.monotonic() + self._patience
         while dispatcher.held or dispatcher.running:
+            self._round_up(house)
             dispatcher.wake()
             await self._idle_or_told(house, give_up)
             if time.monotonic() >= give_up:
@@ -224,6 +227,13 @@ class ManualScheduler(Scheduler):
                 await self._step(house)
         await house.offload.run(house.finisher.flush, self._patience)
         await asyncio.sleep(0)  # what the finisher's thread has told the loop
+
+    def _round_up(self, house: House) -> None:
+        """What is due but for the rounding of its time: a clock that stands never gets there."""
+        now = self._clock.monotonic()
+        behind = [one.due - now for one in house.engine.dispatcher.holding() if one.ticking]
+        if any(0 < wait < _ROUNDING for wait in behind):
+            self._fake_clock.advance(_ROUNDING)
 
     async def _idle_or_told(self, house: House, give_up: float) -> None:
         waits = [
