@@ -86,10 +86,7 @@ def judge(
     violations = [
         *history.check(settled(events, endings, turns), slack=SLACK),
         *lost(acknowledged, {one.task for one in endings}, set(unfinished)),
-        *(
-            Violation("unfinished", task, f"still in rota_task: {how}")
-            for task, how in unfinished.items()
-        ),
+        *(Violation("unfinished", task, "still in rota_task") for task in unfinished),
         *contradictions(events, endings, turns),
         *wrong_ends(endings, poisoned),
         *reused(events),

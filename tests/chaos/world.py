@@ -115,17 +115,8 @@ class World:
             for id_, outcome, node, batch, at in rows
         ]
 
-    def unfinished(self) -> dict[str, str]:
-        """What is still there, and how it stands."""
-        at = self.seconds.format("run_at")
-        rows = self.rows(
-            f"select id, work, state, node, batch, attempt, losses, {at} from rota_task"
-        )
-        names = ("work", "state", "node", "batch", "attempt", "losses", "run_at")
-        return {
-            str(row[0]): ", ".join(f"{n} {v}" for n, v in zip(names, row[1:], strict=True))
-            for row in rows
-        }
+    def unfinished(self) -> list[str]:
+        return [str(row[0]) for row in self.rows("select id from rota_task")]
 
     def waiting_for_nothing(self) -> int:
         """Leases that hold no task any more."""

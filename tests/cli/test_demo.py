@@ -80,7 +80,7 @@ def test_a_file_that_exists_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    with start("demo", *SMALL, temporary=tmp_path) as demo:
+    with start("demo", temporary=tmp_path) as demo:
         nodes = _nodes_at_work(demo)
         demo.send_signal(signal.SIGINT)
         out, _ = demo.communicate(timeout=30)
