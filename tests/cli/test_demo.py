@@ -79,6 +79,7 @@ def test_a_file_that_exists_is_left_alone(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["mine.db"]
 
 
+@pytest.mark.slow
 def test_interrupted_it_leaves_nothing_behind(tmp_path: Path) -> None:
     with start("demo", temporary=tmp_path) as demo:
         nodes = _nodes_at_work(demo)
