@@ -100,6 +100,13 @@ async def move_out(house: House, *, timeout: float | None) -> None:
     if os.getpid() != house.process:
         raise ForkedScheduler
     house.closing = True
+    try:
+        await _clear(house, timeout)
+    finally:
+        house.wires.look_no_more()
+
+
+async def _clear(house: House, timeout: float | None) -> None:
     dispatcher = house.engine.dispatcher
     await house.firing.stop()
     await _within(house.clock, house.soon.flush(), LAST_WRITES)
@@ -124,7 +131,7 @@ async def move_out(house: House, *, timeout: float | None) -> None:
     except StorageUnavailable as error:
         log.warning("could not sign off, the lease will run out instead: %s", error)
     await house.engine.stop(0)
-    house.wires.close()
+    await _joined(house.wires.close)
     await _joined(house.repository.close)
     await _joined(house.offload.close)
 

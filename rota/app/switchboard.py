@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rota.core.clock import Cancellable
 from rota.core.context import Token
 from rota.core.events import Died, Event, Finished, Started, TookBack
 from rota.core.ports import Signals
@@ -35,6 +36,7 @@ class Switchboard:
         self._signals: Signals | None = None
         self.loop_seen = house.clock.monotonic()  #: when the loop last turned
         self.loop_lag = 0.0
+        self._looking: Cancellable | None = None
         self._entered: list[ScheduleRequest] = []  #: put in, and nobody told of yet
 
     @property
@@ -151,19 +153,26 @@ class Switchboard:
             self._signals.announce(tasks=[recurring_id])
 
     def look_over(self) -> None:
-        """Hand back what waits too long for a slot; let the dispatcher look again; on the loop."""
+        """Now and then, on the loop: cut what hangs, hand back what waits too long for a slot.
+
+        What hangs is cut until the end of a shutdown, which it would hold up for ever.
+        """
         house = self._house
-        if house.closing:
-            return
         # The loop never waits for the database, so it cuts the heartbeat's hung statement, too.
         house.repository.abort_overdue()
         now = house.clock.monotonic()
-        self.loop_lag = max(0.0, now - self.loop_seen - LOOK_OVER)
-        self.loop_seen = now
-        if house.intake.give_back_late():
-            log.debug("handed back tasks that found no slot in time")
-        house.engine.dispatcher.wake()
-        house.clock.call_at(house.loop, now + LOOK_OVER, self.look_over)
+        if not house.closing:
+            self.loop_lag = max(0.0, now - self.loop_seen - LOOK_OVER)
+            self.loop_seen = now
+            if house.intake.give_back_late():
+                log.debug("handed back tasks that found no slot in time")
+            house.engine.dispatcher.wake()
+        self._looking = house.clock.call_at(house.loop, now + LOOK_OVER, self.look_over)
+
+    def look_no_more(self) -> None:
+        """The shutdown is over; on the loop."""
+        if self._looking is not None:
+            self._looking.cancel()
 
     def freed(self) -> None:
         """A slot is free; on the loop."""

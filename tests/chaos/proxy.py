@@ -108,7 +108,11 @@ class Proxy:
         if not self._open.is_set():
             self.counts["connections into the black hole"] += 1
             forgotten = self._forgetting
-            await self._open.wait()
+            try:
+                await self._open.wait()
+            except asyncio.CancelledError:
+                writer.transport.abort()
+                raise
             if forgotten:
                 writer.transport.abort()
                 return

@@ -21,7 +21,7 @@ from tests.chaos.faults import FileFaults, LineFaults, ProcessFaults, ServerFaul
 from tests.chaos.fleet import Fleet, Member
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.works import chaos_works
-from tests.chaos.world import PostgresWorld, SQLiteWorld, World, scratch
+from tests.chaos.world import PostgresWorld, SQLiteWorld, Standing, World, scratch
 
 #: As short as they may be, so that short runs see many rescues.
 OPTIONS: dict[str, Any] = {
@@ -69,6 +69,7 @@ class Outcome:
     drained: float
     troubles: list[str] = field(default_factory=list)  #: of the run, not of rota's promises
     missing: str = ""
+    left: list[Standing] = field(default_factory=list)  #: when the drain's time was over
 
     @property
     def kept(self) -> bool:
@@ -98,7 +99,7 @@ async def run(world: World, directory: Path, plan: Plan) -> Outcome:
             await finished(world, poisoned, plan.drain)
             await fleet.quieten(plan.drain)
             await stop_recurring(world, recurring)
-            await drained(world, plan.drain)
+            left = await drained(world, plan.drain)
             drain = time.monotonic() - drain
             reviving.cancel()
         rude = await fleet.dismiss()
@@ -114,6 +115,7 @@ async def run(world: World, directory: Path, plan: Plan) -> Outcome:
         drained=drain,
         troubles=[trouble for track in tracks.values() for trouble in track.failed],
         missing=world.missing,
+        left=left,
     )
 
 
@@ -189,11 +191,14 @@ async def stop_recurring(world: World, names: Sequence[str]) -> None:
             await scheduler.recurring(name).pause()
 
 
-async def drained(world: World, patience: float) -> None:
-    """Until nothing is unfinished, or for so long; the judge then says what is."""
+async def drained(world: World, patience: float) -> list[Standing]:
+    """Until nothing is unfinished, or for so long; what is left, while all processes live."""
     until = time.monotonic() + patience
-    while time.monotonic() < until and len(await asyncio.to_thread(world.unfinished)):
+    while time.monotonic() < until:
+        if not await asyncio.to_thread(world.unfinished):
+            return []
         await asyncio.sleep(0.2)
+    return await asyncio.to_thread(world.standing)
 
 
 def misdeeds(fleet: Fleet, rude: Sequence[str], *, poisoned: bool = False) -> list[Violation]:
@@ -229,6 +234,7 @@ def summary(name: str, plan: Plan, outcome: Outcome) -> str:
     lines += [f"  not injected: {trouble}" for trouble in outcome.troubles]
     lines += outcome.verdict.lines()
     lines += [f"  BROKEN {one}" for one in outcome.verdict.violations[:20]]
+    lines += [f"  LEFT {one.task}: {one}" for one in outcome.left[:20]]
     lines.append("  all promises kept" if outcome.kept else "  PROMISES BROKEN")
     return "\n".join(lines)
 

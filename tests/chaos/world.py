@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import psycopg
 
 from rota.core.clock import SystemClock
 from rota.core.context import Token
+from rota.core.task import Stored
 from rota.storage.postgres import PostgresRepository
 from rota.storage.sqlite import SQLiteRepository
 from rota.testing.postgres_server import PostgresServer
@@ -24,6 +26,27 @@ from tests.chaos.proxy import Proxy
 DISK = "512m"
 #: What a proxy can read along.
 PLAIN = "sslmode=disable&gssencmode=disable"
+
+
+class Standing(NamedTuple):
+    """How an unfinished task stands; ``run_in`` counts from the moment of looking."""
+
+    task: str
+    work: str
+    state: str
+    run_in: float
+    node: int | None
+    batch: int | None
+    node_lives: bool
+    leased: bool
+
+    def __str__(self) -> str:
+        holder = ""
+        if self.node is not None:
+            node = "living" if self.node_lives else "dead"
+            lease = "a lease" if self.leased else "no lease"
+            holder = f", held by {node} node {self.node}, batch {self.batch}, with {lease}"
+        return f"{self.work} {self.state}, due in {self.run_in:.1f} s{holder}"
 
 
 class Ending(NamedTuple):
@@ -117,6 +140,29 @@ class World:
 
     def unfinished(self) -> list[str]:
         return [str(row[0]) for row in self.rows("select id from rota_task")]
+
+    def standing(self) -> list[Standing]:
+        """How each unfinished task stands now: whether somebody is going to act on it."""
+        at, now = self.seconds.format("t.run_at"), time.time()
+        rows = self.rows(
+            f"select t.id, t.work, t.state, {at}, t.node, t.batch, "
+            "(select count(*) from rota_node n where n.id = t.node), "
+            "(select count(*) from rota_lease l where l.node = t.node and l.batch = t.batch) "
+            "from rota_task t"
+        )
+        return [
+            Standing(
+                str(id_),
+                work,
+                Stored(state).name.lower(),
+                float(run_at) - now,
+                node,
+                batch,
+                node_lives=bool(lives),
+                leased=bool(leased),
+            )
+            for id_, work, state, run_at, node, batch, lives, leased in rows
+        ]
 
     def waiting_for_nothing(self) -> int:
         """Leases that hold no task any more."""

@@ -109,11 +109,7 @@ class Session:
 
     def abort(self) -> None:
         """Cut the line under a thread that waits for an answer: it gets an error."""
-        with suppress(OSError, psycopg.Error):
-            # A duplicate: the descriptor itself may be closed, and reused, at any moment.
-            line = socket.socket(fileno=socket.dup(self.raw.fileno()))
-            with line:
-                line.shutdown(socket.SHUT_RDWR)
+        cut(self.raw)
 
     def close(self) -> None:
         """Close the connection; the server drops its locks."""
@@ -121,6 +117,15 @@ class Session:
             self.raw.close()
             self.conn.invalidate()
             self.conn.close()
+
+
+def cut(raw: psycopg.Connection[Any]) -> None:
+    """End a connection under a thread that waits for its answer; from any thread."""
+    with suppress(OSError, psycopg.Error):
+        # A duplicate: the descriptor itself may be closed, and reused, at any moment.
+        line = socket.socket(fileno=socket.dup(raw.fileno()))
+        with line:
+            line.shutdown(socket.SHUT_RDWR)
 
 
 class Connections:
@@ -204,12 +209,17 @@ class Connections:
         except FAILURES as error:
             raise translated(error, self.url) from error
 
+    @property
+    def overdue(self) -> float:
+        """What has waited for the server since before this is not going to be answered."""
+        return time.monotonic() - (2 * self._timeout + 1)
+
     def abort_overdue(self) -> int:
         """Cut connections whose statement has run past its timeout twice over; how many.
 
         Real time, not the injected clock's: it is about a network that does not answer.
         """
-        limit = time.monotonic() - (2 * self._timeout + 1)
+        limit = self.overdue
         with self._guard:
             sessions = list(self._sessions)
         overdue = [s for s in sessions if s.busy_since is not None and s.busy_since < limit]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from weakref import WeakSet
 
 import sqlalchemy
 
@@ -50,6 +51,7 @@ class PostgresRepository(
         failed_days: int = 30,
     ) -> None:
         self._url, self._poll_only = parse_url(url), poll_only
+        self._ears: WeakSet[PostgresSignals] = WeakSet()
         connections = Connections(
             self._url,
             offset=lambda: clock.offset,
@@ -90,16 +92,20 @@ class PostgresRepository(
 
     def abort_overdue(self) -> int:
         """Cut connections that do not answer, for a watchdog's thread to call; how many."""
-        return self._connections.abort_overdue()
+        overdue = self._connections.overdue
+        ears = sum(ears.abort_overdue(overdue) for ears in list(self._ears))
+        return ears + self._connections.abort_overdue()
 
     def signals(self, node: int) -> Signals:
         """This node's way to wake and be woken, on a connection of its own."""
-        return PostgresSignals(
+        signals = PostgresSignals(
             connect=self._connections.connect,
             node=node,
             schema=self._schema,
             poll_only=self._poll_only,
         )
+        self._ears.add(signals)
+        return signals
 
     def now(self) -> datetime:
         """The database's clock."""

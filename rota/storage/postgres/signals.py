@@ -8,13 +8,14 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import psycopg
 
 from rota.core.task import Lane
+from rota.storage.postgres.connections import cut
 
 #: At most one notification per node in this time; the server takes a lock of the whole
 #: database for each, which many small ones would queue for.
@@ -63,6 +64,7 @@ class PostgresSignals:
         os.set_blocking(self._pipe_in, False)
         os.set_blocking(self._pipe_out, False)
         self._connection: psycopg.Connection[Any] | None = None
+        self._asked: tuple[psycopg.Connection[Any], float] | None = None
         self._channel = ""
         self._heard: list[str] = []
         self._was_connected = False
@@ -105,6 +107,17 @@ class PostgresSignals:
         with self._guard:
             self._interrupted = True
             self._poke()
+
+    def abort_overdue(self, since: float) -> int:
+        """Cut the connection if it was asked something before ``since`` and has not answered.
+
+        For another thread; ``since`` is real time, as the network's silence is.
+        """
+        asked = self._asked
+        if asked is None or asked[1] >= since:
+            return 0
+        cut(asked[0])
+        return 1
 
     def close(self) -> None:
         """Send what was announced last and give the connection back; safe to call twice."""
@@ -164,11 +177,21 @@ class PostgresSignals:
         return connection, fresh
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
-        row = connection.execute(_CHANNEL, {"schema": self._schema}).fetchone()
-        assert row is not None  # noqa: S101 - a select without FROM has a row
-        self._channel = row[0]
-        connection.add_notify_handler(self._hear)
-        connection.execute(f"listen {self._channel}")
+        with self._asking(connection):
+            row = connection.execute(_CHANNEL, {"schema": self._schema}).fetchone()
+            assert row is not None  # noqa: S101 - a select without FROM has a row
+            self._channel = row[0]
+            connection.add_notify_handler(self._hear)
+            connection.execute(f"listen {self._channel}")
+
+    @contextmanager
+    def _asking(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+        """An answer is waited for: who does not give one in time is cut off."""
+        self._asked = connection, time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked = None
 
     def _sleep(self, connection: psycopg.Connection[Any] | None, seconds: float) -> None:
         """Until something is to be read, somebody pokes, or the time is over."""
@@ -201,7 +224,8 @@ class PostgresSignals:
         if len(payload) > _PAYLOAD_LIMIT:
             payload = json.dumps({"n": self._node, "e": 1})
         self._next_send = time.monotonic() + _PAUSE
-        connection.execute("select pg_notify(%s, %s)", (self._channel, payload))
+        with self._asking(connection):
+            connection.execute("select pg_notify(%s, %s)", (self._channel, payload))
 
     def _send_if_connected(self) -> None:
         """What is still unsaid; for whoever has the turn while nobody waits."""
