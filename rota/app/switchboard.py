@@ -12,9 +12,8 @@ from rota.core.events import Died, Event, Finished, Started, TookBack
 from rota.core.ports import Signals
 from rota.core.request import ScheduleRequest
 from rota.core.run import ExternalStateChange, Run, Stop
-from rota.core.task import CancelNotice, Ending, Lane, Rescued, Stored
+from rota.core.task import CancelNotice, Ending, Finish, Lane, NewTask, Rescued, Stored
 from rota.errors import SchedulerNotRunning, StorageError
-from rota.middleware.finisher import Written
 from rota.scheduler.executor import Held
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ class Switchboard:
 
     def tell(self, lanes: Sequence[Lane]) -> None:
         """Something was put into these lanes: wake our claimer and the other nodes; any thread."""
+        if not lanes:
+            return
         self._house.sync.hint(lanes)
         self._tell_others(lanes)
 
@@ -179,42 +180,38 @@ class Switchboard:
         if self._house.intake.hungry():
             self._house.sync.duty.wake()
 
-    def written(self, written: Sequence[Written]) -> None:
-        """Outcomes are in the database; in the finisher's thread."""
+    def written(
+        self, node: int, finishes: Sequence[Finish], states: Sequence[Stored | None]
+    ) -> None:
+        """A node's outcomes are in the database; in the finisher's thread."""
         house = self._house
-        waiting = [item.finish for item in written if item.state is Stored.SCHEDULED]
-        # What was handed back for want of a slot is for the others: here there is none.
-        released = [one for one in waiting if one.ending is Ending.RELEASE]
-        self._tell_others([Lane(one.queue, one.priority, one.delay) for one in released])
-        back = [
-            Lane(one.queue, one.priority, one.delay)
-            for one in waiting
-            if one.ending is not Ending.RELEASE
-        ]
-        back += [
-            Lane(item.finish.follow.queue, item.finish.follow.priority, item.finish.follow.delay)
-            for item in written
-            if item.finish.follow is not None and item.state is not None
-        ]
-        if back:
-            self.tell(back)
+        both = zip(finishes, states, strict=True)
+        waiting = [finish for finish, state in both if state is Stored.SCHEDULED]
+        if waiting:
+            # What was handed back for want of a slot is for the others: here there is none.
+            released = [one for one in waiting if one.ending is Ending.RELEASE]
+            self._tell_others(_lanes(released))
+            self.tell(_lanes([one for one in waiting if one.ending is not Ending.RELEASE]))
+        both = zip(finishes, states, strict=True)
+        follows = [one.follow for one, state in both if state is not None and one.follow]
+        if follows:
+            self.tell(_lanes(follows))
         parents = [
-            item.finish.recurring
-            for item in written
-            if item.finish.recurring is not None and item.finish.ending.terminal
+            one.recurring for one in finishes if one.recurring is not None and one.ending.terminal
         ]
         if parents:
             house.loop.call_soon_threadsafe(house.firing.ended, parents)
         if house.settings.on_event is not None or house.waiters.ids:
-            house.loop.call_soon_threadsafe(self._ended, written)
+            house.loop.call_soon_threadsafe(self._ended, node, finishes, states)
 
-    def _ended(self, written: Sequence[Written]) -> None:
-        self._house.waiters.ended(
-            [(item.finish.id, item.state) for item in written if item.state is not None]
-        )
+    def _ended(
+        self, node: int, finishes: Sequence[Finish], states: Sequence[Stored | None]
+    ) -> None:
+        both = list(zip(finishes, states, strict=True))
+        self._house.waiters.ended([(one.id, state) for one, state in both if state is not None])
         if self._house.settings.on_event is None:
             return
-        for node, finish, state in written:
+        for finish, state in both:
             token = Token(node, finish.batch)
             self.emit(Finished(finish.id, finish.attempt, token, finish.ending, state))
 
@@ -314,7 +311,7 @@ class Switchboard:
             house.loop.call_soon_threadsafe(house.waiters.ended, ended)
         follows = [item.follow for item in rescued if item.follow is not None]
         if follows:
-            self.tell([Lane(item.queue, item.priority, item.delay) for item in follows])
+            self.tell(_lanes(follows))
 
     def expired(self, ids: Sequence[str]) -> None:
         """These waited past their deadline; in the claimer's thread."""
@@ -330,3 +327,7 @@ class Switchboard:
                 listener(event)
             except Exception:
                 log.exception("the on_event listener raised")
+
+
+def _lanes(tasks: Sequence[Finish] | Sequence[NewTask]) -> list[Lane]:
+    return [Lane(one.queue, one.priority, one.delay) for one in tasks]

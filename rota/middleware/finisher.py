@@ -21,23 +21,18 @@ GROUP_LIMIT = 1_000
 _AGO = Finish._fields.index("ago")
 #: With so many outcomes unwritten the node claims nothing more.
 FULL = 20_000
+#: What has waited for less than so many seconds is written as if it were said now.
+FRESH = 0.05
 #: Why a task failed whose outcome the database refused.
 UNSTORABLE = "its outcome could not be stored"
 
 
-class Written(NamedTuple):
-    """An outcome after its write: the state it led to, or None if it was refused."""
-
-    node: int
-    finish: Finish
-    state: Stored | None
-
-
-class _Item(NamedTuple):
-    node: int
-    finish: Finish
-    at: float  #: when the outcome came, on the monotonic clock
-    repeated: bool = False
+#: Told, in the finisher's thread, of a node's outcomes that were written and the state each led
+#: to: None for one that was refused.
+OnWritten = Callable[[int, Sequence[Finish], Sequence[Stored | None]], object]
+#: (node, outcome, when it came on the monotonic clock, whether the attempt may have written
+#: one already); a plain tuple, since one is made for each task.
+_Item = tuple[int, Finish, float, bool]
 
 
 class _Part(NamedTuple):
@@ -61,7 +56,7 @@ class Finisher:
         store: ClaimStore,
         clock: Clock,
         holdings: Holdings,
-        on_written: Callable[[Sequence[Written]], object],
+        on_written: OnWritten,
         close: Callable[[], object] = lambda: None,
     ) -> None:
         self._store = store
@@ -80,7 +75,7 @@ class Finisher:
 
     def put(self, node: int, finish: Finish, *, repeated: bool = False) -> None:
         """Hand over one outcome; ``repeated`` if the attempt may have written one already."""
-        item = _Item(node, finish, self._clock.monotonic(), repeated)
+        item = (node, finish, self._clock.monotonic(), repeated)
         with self._lock:
             inbox = self._inbox
             inbox.append(item)
@@ -91,7 +86,7 @@ class Finisher:
 
     def batches(self) -> set[int]:
         """The batches whose outcomes are being written; from any thread."""
-        return {item.finish.batch for part in list(self._parts) for item in part.items}
+        return {finish.batch for part in list(self._parts) for _, finish, *_ in part.items}
 
     @property
     def unwritten(self) -> int:
@@ -119,7 +114,7 @@ class Finisher:
             except DataRefused as error:
                 smaller = self._parts[:1] = _smaller(part, error)
                 if not smaller:
-                    self._kept.add(part.items[0].finish.batch)
+                    self._kept.add(part.items[0][1].batch)
             except Exception:
                 # Whatever it was, it may have come after the commit.
                 self._parts[0] = part._replace(repeated=True)
@@ -137,30 +132,26 @@ class Finisher:
         with self._lock:
             if not self._inbox:
                 return
-            first = self._inbox[0]
+            node, _, _, repeated = self._inbox[0]
             take = next(
                 (
-                    at
-                    for at, item in enumerate(self._inbox)
-                    if item.node != first.node or item.repeated != first.repeated
+                    place
+                    for place, item in enumerate(self._inbox)
+                    if item[0] != node or item[3] != repeated
                 ),
                 len(self._inbox),
             )
             take = min(take, GROUP_LIMIT)
             group, self._inbox = self._inbox[:take], self._inbox[take:]
-        group.sort(key=lambda item: item.finish.id)
-        over = self._holdings.end(item.finish.batch for item in group)
-        self._parts = [_Part(group, over, repeated=first.repeated)]
+        group.sort(key=_task_of)
+        over = self._holdings.end(finish.batch for _, finish, *_ in group)
+        self._parts = [_Part(group, over, repeated=repeated)]
 
     def _write(self, part: _Part) -> None:
-        group = part.items
-        now = self._clock.monotonic()
-        finishes = [
-            item.finish if item.finish.ago is None else _aged(item.finish, now - item.at)
-            for item in group
-        ]
+        node, now = part.items[0][0], self._clock.monotonic()
+        finishes = [_as_now(finish, now - at) for _, finish, at, _ in part.items]
         over = [batch for batch in part.over if batch not in self._kept]
-        states = self._store.finish(group[0].node, finishes, over, repeated=part.repeated)
+        states = self._store.finish(node, finishes, over, repeated=part.repeated)
         refused = states.count(None)
         self.refused += refused
         self.accepted += len(states) - refused
@@ -170,18 +161,21 @@ class Finisher:
                 refused,
                 extra=about("refused", tasks=refused),
             )
-        node = group[0].node
-        written = [Written(node, *pair) for pair in zip(finishes, states, strict=True)]
         try:
-            self._on_written(written)
+            self._on_written(node, finishes, states)
         except Exception:
             log.exception("outcomes were written, but who waits for them could not be told")
 
 
-def _aged(finish: Finish, waited: float) -> Finish:
+def _task_of(item: _Item) -> str:
+    return item[1].id
+
+
+def _as_now(finish: Finish, waited: float) -> Finish:
     """As if it were said now; without ``_replace``, which would take three times as long."""
-    ago = finish.ago + waited if finish.ago is not None else None
-    return Finish._make((*finish[:_AGO], ago, *finish[_AGO + 1 :]))
+    if waited < FRESH or finish.ago is None:
+        return finish
+    return Finish._make((*finish[:_AGO], finish.ago + waited, *finish[_AGO + 1 :]))
 
 
 def _smaller(part: _Part, error: DataRefused) -> list[_Part]:
@@ -193,11 +187,11 @@ def _smaller(part: _Part, error: DataRefused) -> list[_Part]:
             part._replace(items=items[:middle], over=[]),
             part._replace(items=items[middle:]),
         ]
-    finish = items[0].finish
+    node, finish, at, repeated = items[0]
     failed = finish._replace(ending=Ending.FAILED, payload=None, reason=UNSTORABLE, params=None)
     if finish == failed:
         # Nothing is left that could be at fault: the reconciler gives the task back by its lease.
         log.error("task %s cannot be finished, it will run again: %s", finish.id, error)
         return []
     log.error("the outcome of task %s could not be stored: %s", finish.id, error)
-    return [part._replace(items=[items[0]._replace(finish=failed)])]
+    return [part._replace(items=[(node, failed, at, repeated)])]

@@ -38,12 +38,12 @@ class ScheduledCall(Entry):
         due: float,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        *,
         priority: int,
+        *,
         dispatcher: Dispatcher,
-        threads: ThreadRunner,
+        threads: ThreadRunner | None,
     ) -> None:
-        super().__init__(due, priority=priority)
+        Entry.__init__(self, due, priority)
         self._dispatcher = dispatcher
         self._threads = threads
         self._fn = fn
@@ -98,6 +98,7 @@ class ScheduledCall(Entry):
             self._end()
 
     async def _call_in_thread(self) -> Any:
+        assert self._threads is not None  # noqa: S101 - the engine runs, so it has them
         call = self._threads.submit(partial(self._fn, *self._args))
         try:
             ended = await call.wait()
@@ -262,12 +263,11 @@ class Engine:
         self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], priority: int
     ) -> ScheduledCall:
         dispatcher = self._dispatcher or self.dispatcher
-        threads = self._threads or self.threads
-        due = self._clock.monotonic() + delay
+        now = self._clock.monotonic()
         call = ScheduledCall(
-            due, fn, args, priority=priority, dispatcher=dispatcher, threads=threads
+            now + delay, fn, args, priority, dispatcher=dispatcher, threads=self._threads
         )
-        dispatcher.add((call,))
+        dispatcher.add_one(call, now)
         return call
 
 

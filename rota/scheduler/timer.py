@@ -65,17 +65,15 @@ class Timer:
     def at(self, when: float, callback: Callable[[], object], *, priority: int = 0) -> Timed:
         """Call back once the monotonic clock has reached ``when``; never earlier."""
         timed = Timed(self, when, callback)
-        self.push(when, Timed.fire, timed, priority=priority)
+        self.push(when, Timed.fire, timed, -priority)
         return timed
 
-    def push(
-        self, when: float, callback: Callable[[Any], object], arg: Any, *, priority: int = 0
-    ) -> None:
-        """The same for ``callback(arg)``, without a handle to cancel it by."""
+    def push(self, when: float, callback: Callable[[Any], object], arg: Any, rank: int = 0) -> None:
+        """The same for ``callback(arg)``, the lower rank first, with no handle to cancel it by."""
         if self._closed:
             return
         self._arrivals += 1
-        heapq.heappush(self._heap, (when, -priority, self._arrivals, callback, arg))
+        heapq.heappush(self._heap, (when, rank, self._arrivals, callback, arg))
         if when < self._alarm_at:
             self._arm()
 

@@ -112,7 +112,7 @@ def a_storage(clock: FakeClock) -> StorageMiddleware:
         repository=repository,
         inserter=Inserter(store=repository, clock=clock, offload=offload),
         finisher=Finisher(
-            store=repository, clock=clock, holdings=Holdings(), on_written=lambda _: None
+            store=repository, clock=clock, holdings=Holdings(), on_written=lambda *_: None
         ),
         offload=offload,
         clock=clock,

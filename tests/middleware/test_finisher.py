@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
 
@@ -16,7 +17,7 @@ from rota.core.ids import new_incarnation
 from rota.core.task import Claimed, Ending, Finish, Membership, Stored, Want
 from rota.errors import DataRefused, StorageError, StorageUnavailable
 from rota.middleware import finisher as finisher_module
-from rota.middleware.finisher import UNSTORABLE, Finisher, Written
+from rota.middleware.finisher import UNSTORABLE, Finisher
 from rota.storage.memory import MemoryRepository
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import some_tasks
@@ -46,6 +47,11 @@ class Picky(WatchedRepository):
         return super().finish(node, finishes, over, repeated=repeated)
 
 
+class Written(NamedTuple):
+    finish: Finish
+    state: Stored | None
+
+
 class Desk:
     """A finisher, and nodes that claim tasks for it to finish."""
 
@@ -60,8 +66,8 @@ class Desk:
         )
         self.node = self.join()
 
-    def _written(self, written: Sequence[Written]) -> None:
-        self.written += written
+    def _written(self, _: int, finishes: Sequence[Finish], states: Sequence[Stored | None]) -> None:
+        self.written += map(Written, finishes, states)
         if self.told:
             raise self.told.pop()
 
