@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ from rota.middleware.expiry import ExpiryMiddleware
 from rota.middleware.finisher import Finisher
 from rota.middleware.inserter import Inserter
 from rota.middleware.retry import RetryMiddleware
-from rota.middleware.storage import StorageMiddleware
+from rota.middleware.storage import TURN, StorageMiddleware
 from rota.middleware.timeout import TimeoutMiddleware
 from rota.registry import WorkRegistry
 from rota.scheduler.engine import Engine
@@ -271,6 +271,15 @@ class House:
             raise
         self._entered([request], [answer])
         return answer
+
+    async def made(self, tasks: Sequence[Any], options: Mapping[str, Any]) -> list[ScheduleRequest]:
+        """The requests of one call; with many of them the loop gets its turns in between."""
+        requests: list[ScheduleRequest] = []
+        for first in range(0, len(tasks), TURN):
+            if first:
+                await asyncio.sleep(0)
+            requests += self.requests.make_many(tasks[first : first + TURN], options)
+        return requests
 
     async def store_many(self, requests: Sequence[ScheduleRequest]) -> list[Inserted]:
         """Send all of them down the chain to one transaction; one rejection refuses all."""

@@ -260,7 +260,7 @@ class Scheduler(SchedulerVerbs):
         options of its own over the common ``options``. Every request passes the chain.
         """
         house = self._open()
-        requests = house.requests.make_many(list(tasks), options)
+        requests = await house.made(list(tasks), options)
         if not requests:
             return []
         if len({id(request.connection) for request in requests}) > 1:

@@ -21,7 +21,7 @@ log = logging.getLogger("rota.middleware")
 GROUP_LIMIT = 2_000
 #: So many tasks at most are written on the loop where there is nothing to wait for.
 DIRECT_LIMIT = 50
-#: After so many calls one of them lets the loop turn: together they take less than a millisecond.
+#: One of so many calls lets the loop turn: together they take less than a millisecond.
 DIRECT_IN_A_ROW = 16
 
 
@@ -76,8 +76,7 @@ class Inserter:
         if self._direct and len(tasks) <= DIRECT_LIMIT and not self._closed:
             answers = self._insert(tasks, repeated=False, together=len(tasks) > 1)
             self._in_a_row += 1
-            if self._in_a_row >= DIRECT_IN_A_ROW:
-                self._in_a_row = 0
+            if self._in_a_row % DIRECT_IN_A_ROW == 1:
                 await asyncio.sleep(0)  # the others' turn, as with any other store
             return answers
         if any(task.keyed for task in tasks):

@@ -30,6 +30,8 @@ from rota.middleware.inserter import Inserter
 log = logging.getLogger("rota.middleware")
 
 
+#: So many tasks of one call are seen to before the loop gets a turn: some milliseconds.
+TURN = 1_000
 #: Calls a function with the plain connection behind the caller's, in the right thread.
 RunIn = Callable[[object, Callable[[object], Any]], Awaitable[Any]]
 #: Takes a follow-up through the chain, up to the storage end.
@@ -86,7 +88,11 @@ class StorageMiddleware(Middleware):
 
     async def store_many(self, requests: list[ScheduleRequest]) -> list[Inserted]:
         """Insert all of these, or none, in one transaction."""
-        rows = [self.row(request) for request in requests]
+        rows: list[NewTask] = []
+        for first in range(0, len(requests), TURN):
+            if first:
+                await asyncio.sleep(0)
+            rows += map(self.row, requests[first : first + TURN])
         answers = await self._insert(requests[0].connection, rows)
         return refuse_met(rows, answers)
 
