@@ -84,6 +84,7 @@ class House:
             lease=settings.lease,
             on_dead=self.wires.dying,
             on_cancels=self.wires.cancels,
+            on_may_start=self.wires.may_start,
             watch=self.wires.watch,
         )
         self.engine = Engine(

@@ -221,6 +221,11 @@ class Switchboard:
         late = run.started - run.received - claimed.due_in
         self.emit(Started(claimed.id, claimed.work, claimed.attempt, run.token, late))
 
+    def may_start(self) -> None:
+        """After a lease without one, a heartbeat was confirmed; in the heartbeat's thread."""
+        self._house.sync.duty.wake()
+        self._house.loop.call_soon_threadsafe(self._house.engine.dispatcher.wake)
+
     def dying(self, node: int) -> None:
         """In the heartbeat's thread, before the new incarnation can have claimed anything."""
         self._house.holdings.clear()

@@ -33,7 +33,8 @@ class NodeLife:
     A heartbeat needs only that the node's row exists: an expired lease *allows* rescue,
     it does not kill. Without a confirmed heartbeat for a lease the node starts nothing
     new. ``on_dead`` is called in the heartbeat's thread when the row is gone, before
-    the new incarnation joins; ``on_cancels`` with the requests to stop that stand, each time.
+    the new incarnation joins; ``on_cancels`` with the requests to stop that stand, each time;
+    ``on_may_start`` when a node that was to start nothing may do so again.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class NodeLife:
         lease: float = LEASE,
         on_dead: Callable[[int], object] = lambda _: None,
         on_cancels: Callable[[list[CancelNotice]], object] = lambda _: None,
+        on_may_start: Callable[[], object] = lambda: None,
         watch: Callable[[], object] = lambda: None,
         close: Callable[[], object] = lambda: None,
     ) -> None:
@@ -63,6 +65,7 @@ class NodeLife:
         self.lease = lease
         self._on_dead = on_dead
         self._on_cancels = on_cancels
+        self._on_may_start = on_may_start
         self._watch = watch
         self._id = new_incarnation()
         self._confirmed = float("-inf")
@@ -106,8 +109,7 @@ class NodeLife:
         self._repository.join(
             Membership(self._id, self.name, self.host, os.getpid(), self.lease, installed_version())
         )
-        self._confirmed = sent
-        self._next_beat = sent + self.heartbeat
+        self._confirm(sent)
         self._joined.set()
 
     def wait_joined(self, timeout: float) -> bool:
@@ -163,8 +165,15 @@ class NodeLife:
         answered = self._clock.monotonic()
         if self._late(answered):
             self._late_until = answered + self.lease
-        self._confirmed = now
-        self._next_beat = now + self.heartbeat
+        self._confirm(now)
+
+    def _confirm(self, sent: float) -> None:
+        """The database has answered a heartbeat, or a join, sent at that moment."""
+        stood_still = not self.may_start
+        self._confirmed = sent
+        self._next_beat = sent + self.heartbeat
+        if stood_still and self.may_start:
+            self._on_may_start()
 
     def _late(self, now: float) -> bool:
         """Whether our heartbeat is overdue: what held it up may hold up the others'."""

@@ -61,6 +61,61 @@ def test_heartbeats_at_half_a_lease_are_not_late(
         assert slow.trusted
 
 
+def test_that_a_node_may_start_again_is_told_when_it_may(
+    repository: SQLiteRepository, fake_clock: FakeClock
+) -> None:
+    told: list[bool] = []
+    life = NodeLife(
+        repository=repository,
+        clock=fake_clock,
+        heartbeat=1.0,
+        lease=3.0,
+        on_may_start=lambda: told.append(life.may_start),
+    )
+    life.join()
+    assert told == [True]
+    fake_clock.advance(2.0)
+    life.step()
+    assert told == [True]  # it might all the time
+    fake_clock.advance(3.0)
+    assert not life.may_start
+    life.step()
+    assert told == [True] * 2
+    repository.leave(life.id)
+    life.suspect()
+    life.step()  # it is dead, and joins as another
+    assert told == [True] * 3
+
+
+def test_a_beat_that_was_answered_after_a_lease_permits_nothing(
+    repository: SQLiteRepository, fake_clock: FakeClock
+) -> None:
+    told: list[bool] = []
+    life = NodeLife(
+        repository=repository,
+        clock=fake_clock,
+        heartbeat=1.0,
+        lease=3.0,
+        on_may_start=lambda: told.append(life.may_start),
+    )
+    life.join()
+    told.clear()
+    beat = repository.beat
+
+    def slow(node: int, lease: float) -> bool:
+        answer = beat(node, lease)
+        fake_clock.advance(2.8)
+        return answer
+
+    repository.beat = slow  # type: ignore[method-assign]
+    fake_clock.advance(1.0)
+    life.step()
+    assert (life.may_start, told) == (False, [])
+    repository.beat = beat  # type: ignore[method-assign]
+    life.step()
+    assert told == [True]
+
+
 def test_after_trouble_the_next_beat_comes_at_once(
     life: NodeLife, repository: SQLiteRepository, fake_clock: FakeClock
 ) -> None:

@@ -1,0 +1,149 @@
+"""A node that had to start nothing goes on with its first heartbeat, not with a poll or a chore.
+
+The clock stands still from the moment the node may start nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rota import Scheduler, WorkRegistry
+from rota.core.ports import Repository
+from rota.storage.open import open_repository
+from rota.testing.clock import FakeClock
+from tests.conftest import BACKENDS, Database
+
+PATIENCE = 20
+LEASE = 3
+
+
+class WatchedClock(FakeClock):
+    """Knows which threads sleep with nothing that wakes them but this clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeping: dict[str, threading.Event] = {}
+        self._slept = threading.Condition()
+
+    def wait(self, event: threading.Event, timeout: float | None) -> bool:
+        me = threading.current_thread().name
+        with self._slept:
+            self.sleeping[me] = event
+            self._slept.notify_all()
+        try:
+            return super().wait(event, timeout)
+        finally:
+            with self._slept:
+                del self.sleeping[me]
+
+    def asleep(self, name: str) -> bool:
+        """Block until this thread has done all that it was woken for."""
+
+        def sound() -> bool:
+            event = self.sleeping.get(name)
+            return event is not None and not event.is_set()
+
+        with self._slept:
+            return self._slept.wait_for(sound, PATIENCE)
+
+
+class Held:
+    """One verb of a repository that gets no further until it is let go."""
+
+    def __init__(self, repository: Repository, verb: str) -> None:
+        self._right: Callable[..., Any] = getattr(repository, verb)
+        self._go = threading.Event()
+        self._go.set()
+        self.asked = threading.Semaphore(0)
+        setattr(repository, verb, self)
+
+    def __call__(self, *args: Any, **how: Any) -> Any:
+        if not self._go.is_set():
+            self.asked.release()
+        assert self._go.wait(PATIENCE)
+        return self._right(*args, **how)
+
+    def hold(self) -> None:
+        self._go.clear()
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@pytest.fixture
+def clock() -> WatchedClock:
+    return WatchedClock()
+
+
+@pytest.fixture(params=BACKENDS)
+def frozen(
+    request: pytest.FixtureRequest,
+    make_database: Callable[..., Database],
+    clock: WatchedClock,
+) -> Iterator[Database]:
+    made = make_database(request.param, clock)
+    yield made
+    made.close()
+
+
+def opened(database: Database) -> Repository:
+    """One that a test may lay hands on."""
+    if not isinstance(database.target, str):
+        return database.target
+    return open_repository(database.target, clock=database.clock, **database.options)
+
+
+def node(repository: Repository, clock: WatchedClock, works: WorkRegistry) -> Scheduler:
+    return Scheduler(works, repository, clock=clock, lease=LEASE, heartbeat=1, poll=600.0)
+
+
+def noting(works: WorkRegistry) -> asyncio.Event:
+    ran = asyncio.Event()
+
+    @works.register("note")
+    async def note() -> None:
+        ran.set()
+
+    return ran
+
+
+async def test_a_claim_refused_for_want_of_a_beat_is_made_when_it_comes(
+    frozen: Database, clock: WatchedClock, works: WorkRegistry
+) -> None:
+    ran, repository = noting(works), opened(frozen)
+    beat = Held(repository, "beat")
+    async with node(repository, clock, works) as scheduler:
+        beat.hold()
+        clock.advance(10)
+        assert await asyncio.to_thread(beat.asked.acquire, timeout=PATIENCE)
+        await scheduler.schedule("note")
+        await asyncio.sleep(0)  # the claimer is told of it on the loop
+        assert await asyncio.to_thread(clock.asleep, "rota-claimer")
+        assert not ran.is_set()
+        beat.let_go()
+        await asyncio.wait_for(ran.wait(), PATIENCE)
+
+
+async def test_what_was_held_and_fell_due_meanwhile_starts_with_the_beat(
+    frozen: Database, clock: WatchedClock, works: WorkRegistry
+) -> None:
+    ran, repository = noting(works), opened(frozen)
+    beat = Held(repository, "beat")
+    async with node(repository, clock, works) as scheduler:
+        await scheduler.schedule("note", delay=0.9)
+        dispatcher = scheduler._house.engine.dispatcher  # type: ignore[union-attr]
+        while not dispatcher.held:
+            await asyncio.sleep(0)
+        beat.hold()
+        clock.advance(10)
+        assert await asyncio.to_thread(beat.asked.acquire, timeout=PATIENCE)
+        while dispatcher.ripe == 0 or dispatcher._turn_pending:
+            await asyncio.sleep(0)
+        assert not ran.is_set()
+        beat.let_go()
+        await asyncio.wait_for(ran.wait(), PATIENCE)
