@@ -7,99 +7,44 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
+from math import inf
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rota.core.context import Token
+from rota.testing.events import (
+    KINDS,
+    TERMINAL,
+    Accepted,
+    Cancelled,
+    Effect,
+    Event,
+    FireDecided,
+    Limited,
+    Refused,
+    Scheduled,
+    Started,
+    Stopped,
+)
 
 __all__ = [
     "Accepted",
     "Cancelled",
+    "Effect",
     "Event",
     "FireDecided",
     "HistoryWriter",
+    "Limited",
     "Refused",
     "Scheduled",
     "Started",
+    "Stopped",
     "Violation",
     "check",
     "read",
 ]
-
-#: The outcomes after which nothing may be accepted any more.
-TERMINAL = frozenset({"done", "failed", "cancelled"})
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduled:
-    """A caller was told that the task is stored; ``due`` is the moment asked for."""
-
-    task: str
-    at: float
-    due: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """An attempt began to run its work."""
-
-    task: str
-    attempt: int
-    token: Token
-    node: int
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The repository took an attempt's outcome.
-
-    ``due`` is when the task may start next, where the outcome says so. An ending no
-    attempt wrote (expired, lost) has no token.
-    """
-
-    task: str
-    token: Token | None
-    outcome: str
-    at: float
-    due: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The repository turned an attempt's outcome down: its lease was lost."""
-
-    task: str
-    token: Token
-    outcome: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """A caller was told that the waiting task is cancelled; a mere request is no such event."""
-
-    task: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class FireDecided:
-    """A fire time of a recurring task was decided, as the winner of its CAS reports it."""
-
-    recurring: str
-    fire_at: float
-    decision: str
-    at: float
-
-
-Event = Scheduled | Started | Accepted | Refused | Cancelled | FireDecided
-
-_KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Scheduled, Started, Accepted, Refused, Cancelled, FireDecided)
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +99,16 @@ def check(
     events: Sequence[Event],
     *,
     complete: bool = False,
+    effects: bool = False,
     expected_fires: Iterable[tuple[str, float]] = (),
     slack: float = 0.0,
 ) -> list[Violation]:
     """The promises these events show broken; none for a right history.
 
     ``complete`` says that the system was given time to finish everything, so that what
-    was scheduled and has not ended is lost. ``expected_fires`` are (recurring, fire
-    time) that must have been decided. ``slack`` is how many seconds the clocks of the
-    processes may be apart. Events may come in any order.
+    was scheduled and has not ended is lost; ``effects``, that every work notes its effect.
+    ``expected_fires`` are (recurring, fire time) that must have been decided. ``slack`` is
+    how many seconds the clocks of the processes may be apart. Events may come in any order.
 
     ===================  ==========================================================
     verdict              promise broken
@@ -170,10 +116,13 @@ def check(
     ``lost``             a stored task ends
     ``ended_twice``      at most one terminal outcome per task is accepted
     ``token_twice``      at most one outcome per task and token is accepted
+    ``started_twice``    under one token a task starts at most once
     ``done_unstarted``   what is done was started, under the same token
+    ``no_effect``        what is done has had its effect, under the same token
     ``overlap``          attempts whose outcomes were accepted do not overlap
     ``early``            nothing starts before its time
-    ``after_cancel``     nothing starts after its cancellation was acknowledged
+    ``after_cancel``     nothing starts after its cancellation was acknowledged or accepted
+    ``limit``            no node runs more at once than its limits allow
     ``fired_twice``      a fire time is decided once
     ``not_fired``        a fire time is decided at all
     ===================  ==========================================================
@@ -187,7 +136,13 @@ def check(
         found += _check_tokens(story)
         found += _check_starts(story, slack)
         found += _check_overlap(story, slack)
-    return [*found, *_check_fires(events, expected_fires)]
+        if effects:
+            found += _check_effects(story)
+    return [
+        *found,
+        *_check_limits(events, slack),
+        *_check_fires(events, expected_fires),
+    ]
 
 
 class _Story:
@@ -199,6 +154,7 @@ class _Story:
         self.started: list[Started] = []
         self.accepted: list[Accepted] = []
         self.cancelled: list[Cancelled] = []
+        self.effects: list[Effect] = []
 
     def violation(self, verdict: str, detail: str) -> Violation:
         return Violation(verdict, self.task, detail)
@@ -207,7 +163,7 @@ class _Story:
 def _stories(events: Iterable[Event]) -> dict[str, _Story]:
     stories: dict[str, _Story] = {}
     for event in sorted(events, key=lambda event: event.at):
-        if isinstance(event, FireDecided):
+        if isinstance(event, FireDecided | Limited):
             continue
         story = stories.setdefault(event.task, _Story(event.task))
         match event:
@@ -219,7 +175,9 @@ def _stories(events: Iterable[Event]) -> dict[str, _Story]:
                 story.accepted.append(event)
             case Cancelled():
                 story.cancelled.append(event)
-            case Refused():
+            case Effect():
+                story.effects.append(event)
+            case Refused() | Stopped():
                 pass
     return stories
 
@@ -235,7 +193,11 @@ def _check_endings(story: _Story, *, complete: bool) -> Iterator[Violation]:
 
 
 def _check_tokens(story: _Story) -> Iterator[Violation]:
-    started = {one.token for one in story.started}
+    started: set[Token] = set()
+    for start in story.started:
+        if start.token in started:
+            yield story.violation("started_twice", f"attempt {start.attempt} by {start.token}")
+        started.add(start.token)
     seen: dict[Token, Accepted] = {}
     for one in story.accepted:
         if one.token is None:
@@ -253,11 +215,16 @@ def _check_starts(story: _Story, slack: float) -> Iterator[Violation]:
         due = _due(story, start)
         if due is not None and start.at < due - slack:
             yield story.violation("early", f"attempt {start.attempt} at {start.at}, due {due}")
-        if story.cancelled and start.at > story.cancelled[0].at + slack:
-            yield story.violation(
-                "after_cancel",
-                f"cancelled at {story.cancelled[0].at}, attempt {start.attempt} at {start.at}",
-            )
+        for cancelled in _cancels(story):
+            if start.at > cancelled + slack:
+                detail = f"cancelled at {cancelled}, attempt {start.attempt} at {start.at}"
+                yield story.violation("after_cancel", detail)
+
+
+def _cancels(story: _Story) -> Iterator[float]:
+    """When the task was cancelled: while it waited, or as an attempt's outcome."""
+    yield from (one.at for one in story.cancelled)
+    yield from (one.at for one in story.accepted if one.outcome == "cancelled")
 
 
 def _due(story: _Story, start: Started) -> float | None:
@@ -280,6 +247,33 @@ def _check_overlap(story: _Story, slack: float) -> Iterator[Violation]:
         if begin < end - slack:
             detail = f"attempt {later} began at {begin}, attempt {earlier} ended at {end}"
             yield story.violation("overlap", detail)
+
+
+def _check_effects(story: _Story) -> Iterator[Violation]:
+    had = {one.token for one in story.effects}
+    for one in story.accepted:
+        if one.outcome == "done" and one.token not in had:
+            yield story.violation("no_effect", f"done by {one.token}, which did nothing")
+
+
+def _check_limits(events: Iterable[Event], slack: float) -> Iterator[Violation]:
+    """At each start, what runs on its node: by queue, and in all."""
+    over = {(one.task, one.token): one.at - slack for one in events if isinstance(one, Stopped)}
+    limits: dict[tuple[int, str | None], int] = {}
+    running: dict[tuple[int, str | None], list[Started]] = {}
+    course = [event for event in events if isinstance(event, Started | Limited)]
+    for event in sorted(course, key=lambda one: (one.at, isinstance(one, Started))):
+        if isinstance(event, Limited):
+            limits[event.node, event.queue] = event.limit
+            continue
+        for place in ((event.node, event.queue), (event.node, None)):
+            before = running.get(place, ())
+            runs = [one for one in before if over.get((one.task, one.token), inf) > event.at]
+            running[place] = runs = [*runs, event]
+            if len(runs) > limits.get(place, inf):
+                what = "in all" if place[1] is None else f"of {place[1]}"
+                detail = f"{len(runs)} {what} on node {event.node} at {event.at}"
+                yield Violation("limit", event.task, f"{detail}, limit {limits[place]}")
 
 
 def _check_fires(
@@ -306,7 +300,7 @@ def _read_one(path: Path) -> Iterator[Event]:
 
 
 def _decode(data: dict[str, Any]) -> Event:
-    kind = _KINDS[data.pop("event")]
+    kind = KINDS[data.pop("event")]
     known = {field.name for field in fields(kind)}
     values = {name: value for name, value in data.items() if name in known}
     if values.get("token") is not None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from rota import Again, BlockingContext, Cancel, Context, Fail, Release, Retry, WorkRegistry
 from rota.core.backoff import Backoff
-from rota.core.context import Facts
+from rota.core.context import Facts, Token
 from tests.simulation.ledger import Ledger
 from tests.simulation.turns import Turns
 
@@ -20,6 +20,9 @@ class Stage(Protocol):
 
     def enters(self, context: Facts, plan: list[str]) -> str:
         """A run has begun; how it is to end."""
+
+    def acts(self, task_id: str, token: Token) -> None:
+        """It has done what it is there for."""
 
     def leaves(self, context: Facts) -> None: ...
 
@@ -67,7 +70,7 @@ def play_in_thread(ctx: BlockingContext, plan: list[str], lasts: float = 0.0) ->
     act = here.enters(ctx, plan)
     try:
         ctx.wait(lasts)
-        return _outcome(act)
+        return _outcome(ctx, act, here)
     finally:
         here.leaves(ctx)
 
@@ -84,11 +87,11 @@ async def _act(ctx: Context, act: str, here: Stage) -> str:
         try:
             await asyncio.sleep(1.0)
         except asyncio.CancelledError:
-            return "told to stop"
-    return _outcome(act)
+            act = "told to stop"
+    return _outcome(ctx, act, here)
 
 
-def _outcome(act: str) -> str:
+def _outcome(ctx: Facts, act: str, here: Stage) -> str:
     match act:
         case "retry":
             raise Retry(after=0.3)
@@ -103,4 +106,5 @@ def _outcome(act: str) -> str:
         case "cancel":
             raise Cancel("as planned")
         case _:
+            here.acts(ctx.task_id, ctx.token)
             return act

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from rota.core.context import Token
 from rota.core.ids import derive_id
 from rota.errors import (
     DuplicateTask,
@@ -179,6 +180,8 @@ class Client:
                 case 2:
                     continue  # forgotten: its lease runs out
                 case _:
+                    held = Token(task._lease.owner, task._claimed.batch)
+                    self._process.acts(task.id, held)
                     await task.done()
 
     async def recur(self) -> None:

@@ -63,9 +63,9 @@ class Ledger:
         due = self.due.get(task_id) if timed else None
         self.tell(history.Scheduled(task_id, self.now, due))
 
-    def started(self, task_id: str, attempt: int, token: Token) -> None:
+    def started(self, task_id: str, attempt: int, token: Token, queue: str = "") -> None:
         self.count["attempts"] += 1
-        self.tell(history.Started(task_id, attempt, token, token.node, self.now))
+        self.tell(history.Started(task_id, attempt, token, token.node, self.now, queue))
 
     # --- what goes in ---------------------------------------------------------------------
 

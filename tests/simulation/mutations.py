@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from rota.core.task import Claimed, Ending, Finish, Inserted, NewTask, Rescued, Stored
 from rota.scheduler.dispatcher import Dispatcher
+from rota.scheduler.intake import Intake
 from rota.storage.chores import RECONCILE, Chores
 from rota.storage.deciding import Standing
 from rota.storage.memory import MemoryRepository
@@ -112,6 +113,26 @@ def _start_too_early(right: Callable[..., Any]) -> Callable[..., Any]:
     return claim
 
 
+def _by_its_own_clock(right: Callable[..., Any]) -> Callable[..., Any]:
+    """Right where the node's clock is."""
+
+    def take(self: Intake, node: int, claimed: Sequence[Claimed], received: float) -> None:
+        now, read = self._clock.now().timestamp(), self._clock.monotonic()
+        right(self, node, [one._replace(due_in=one.run_at / 1e6 - now) for one in claimed], read)
+
+    return take
+
+
+def _cancel_in_words_only(right: Callable[..., Any]) -> Callable[..., Any]:
+    def cancel(self: MemoryRepository, task_id: str, *args: Any, **how: Any) -> Stored | None:
+        row = self._book.rows.get(task_id)
+        if row is not None and row.state is Stored.SCHEDULED:
+            return Stored.SCHEDULED
+        return cast("Stored | None", right(self, task_id, *args, **how))
+
+    return cancel
+
+
 def _forget_the_limits(right: Callable[..., Any]) -> Callable[..., Any]:
     def begin(self: Dispatcher, **parts: Any) -> None:
         right(self, **{**parts, "limits": None})
@@ -128,5 +149,7 @@ MUTATIONS: dict[str, Mutation] = {
     "forget the lease rows": (Chores, "reconcile", _forget_the_lease_rows),
     "repeat an insert without history": (MemoryRepository, "insert", _repeat_without_history),
     "start too early": (MemoryRepository, "claim", _start_too_early),
+    "go by the node's own clock": (Intake, "take", _by_its_own_clock),
+    "cancel in words only": (MemoryRepository, "cancel", _cancel_in_words_only),
     "forget the limits": (Dispatcher, "__init__", _forget_the_limits),
 }

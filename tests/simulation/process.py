@@ -7,9 +7,10 @@ import random
 from typing import Any
 
 from rota import Scheduler, WorkRegistry
-from rota.core.context import Facts
+from rota.core.context import Facts, Token
 from rota.errors import StorageUnavailable
 from rota.storage.memory import MemoryRepository
+from rota.testing import history
 from tests.simulation.client import Client
 from tests.simulation.faults import FaultyRepository, Weather
 from tests.simulation.ledger import Ledger
@@ -62,6 +63,7 @@ class Process(Host):
         self.up = False
         self.leaving = False  #: it was told to end, and has not yet
         self._runs: dict[str, int] = {}
+        self._incarnations: set[int] = set()
         self._main: asyncio.Task[None] | None = None
 
     def boot(self, runs: dict[str, int]) -> None:
@@ -106,18 +108,33 @@ class Process(Host):
     # --- the stage of its works -----------------------------------------------------------
 
     def enters(self, context: Facts, plan: list[str]) -> str:
-        task_id = context.task_id
-        self.ledger.started(task_id, context.attempt, context.token)
+        task_id, token = context.task_id, context.token
+        if token.node not in self._incarnations:
+            self._incarnations.add(token.node)
+            self._tell_limits(token.node)
+        self.ledger.started(task_id, context.attempt, token, context.queue)
         self.running[context.queue] = self.running.get(context.queue, 0) + 1
         self._check_limits(context)
         done = self._runs.get(task_id, 0)
         self._runs[task_id] = done + 1
         return plan[done] if done < len(plan) else "done"
 
+    def acts(self, task_id: str, token: Token) -> None:
+        self.ledger.tell(history.Effect(task_id, token, self.turns.now))
+
     def leaves(self, context: Facts) -> None:
         self.running[context.queue] -= 1
+        self.ledger.tell(history.Stopped(context.task_id, context.token, self.turns.now))
+
+    def _tell_limits(self, node: int) -> None:
+        queues = self.settings["queues"] or {}
+        limits = {None: self.settings["concurrency"], **queues}
+        for queue, limit in limits.items():
+            if limit is not None:
+                self.ledger.tell(history.Limited(node, limit, self.turns.now, queue))
 
     def _check_limits(self, context: Facts) -> None:
+        """Over all incarnations, too: what a dead one left running keeps its slot."""
         queues = self.settings["queues"]
         limit = queues.get(context.queue) if isinstance(queues, dict) else None
         if limit is not None and self.running[context.queue] > limit:

@@ -30,17 +30,24 @@ def test_nothing_is_lost_and_nothing_counts_twice() -> None:
     told = simulate("--seeds", "60")
     assert told.returncode == 0, told.stdout[-6000:] + told.stderr
     assert "lost = 0, twice = 0, other = 0" in told.stdout
-    for fault in (
+    told_faults = re.search(r"^faults injected: (.*)$", told.stdout, re.MULTILINE)
+    assert told_faults is not None
+    faults = {fault.rpartition(" ")[0] for fault in told_faults[1].split(", ")}
+    assert faults == {
+        "clock skew",
         "clock step",
+        "connection loss",
         "connection lost with the reply",
         "crash",
         "delay",
         "error after commit",
         "error before commit",
+        "loop stall",
+        "notification lost",
         "outage",
         "pause",
-    ):
-        assert re.search(rf"{fault} [\d,]+", told.stdout), f"no {fault} in {told.stdout}"
+        "restart",
+    }
     assert re.search(r"refused \d+, .*rescued \d+", told.stdout)
 
 

@@ -32,7 +32,13 @@ def judge(world: World) -> list[Violation]:
     ledger = world.ledger
     return [
         *ledger.violations,
-        *check(ledger.events, complete=True, expected_fires=_expected_fires(world), slack=SLACK),
+        *check(
+            ledger.events,
+            complete=True,
+            effects=True,
+            expected_fires=_expected_fires(world),
+            slack=SLACK,
+        ),
         *_stuck(world),
         *_strangers(world),
         *(Violation("error", "a thread or loop", failure) for failure in world.turns.failures),

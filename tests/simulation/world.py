@@ -93,6 +93,9 @@ class World:
             settings=self.settings[at],
         )
         process.client.busy = self.weather.bad
+        if process.clock.skew:
+            self.weather.count["clock skew"] += 1
+            self.ledger.trace(f"n{at}", "clock skew", f"{process.clock.skew:+.3f} s")
         process.boot(self.runs)
         return process
 
