@@ -23,8 +23,8 @@ class AuditStore(Protocol):
     def mend(self, suspects: Sequence[Suspect]) -> list[Suspect]:
         """Put right what can be without harming anybody; which.
 
-        A task without an owner gets its gone node's lease back, so that the next ``rescue``
-        takes it like any other that was lost; an empty lease of a living node and a stray
+        A task without an owner gets its gone node's lease back, or is added to the one that
+        is left, so that the next ``rescue`` takes it like any other that was lost; an empty lease of a living node and a stray
         child row are deleted. Each only if it is still as it was found. The rest stays.
         """
 

@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from rota.cli import main as entry
 from rota.control.auditing import examine
-from rota.core.audit import Finding, Flaw, Severity, Suspect, Walk
+from rota.core.audit import Flaw, Suspect, Walk
 from rota.core.clock import SystemClock
-from rota.core.ports import Repository
 from rota.core.task import Ending, Membership, Rescued, Stored
 from rota.storage.chores import AUDIT, AUDIT_AGAIN, Chores
 from rota.storage.memory import MemoryRepository
-from rota.storage.postgres import condition
-from rota.storage.sqlite import auditing as sqlite_auditing
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import NodeHandle, a_task, ending
-from tests.conftest import Database
+from tests.app.audits import by_hand, look, take_the_leases
+from tests.conftest import BACKENDS, Database
 
 
-def examined(repository: Repository, **how: Any) -> list[Finding]:
-    return examine(repository, clock=SystemClock(), settle=0.0, **how)
-
-
-def look(repository: Repository, **how: Any) -> list[Finding]:
-    """What is wrong in the tables."""
-    wrong = {*Flaw, "rescued"}
-    return [one for one in examined(repository, **how) if one.kind in wrong]
-
-
-def trouble(repository: Repository, **how: Any) -> list[Finding]:
-    """What is wrong at all."""
-    return [one for one in examined(repository, **how) if one.severity is not Severity.NOTE]
-
-
-def by_hand(database: Database, *statements: str) -> None:
-    """Run SQL on the tables, past rota."""
-    if database.kind == "sqlite":
-        path = str(database.target).removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path)) as conn, conn:
-            for statement in statements:
-                conn.execute(statement)
-        return
-    schema = database.options["schema"]
-    with psycopg.connect(str(database.target), options=f"-c search_path={schema}") as conn:
-        for statement in statements:
-            conn.execute(statement)  # type: ignore[call-overload]
-
-
-def take_the_leases(database: Database, repository: Repository) -> None:
-    if isinstance(repository, MemoryRepository):
-        repository._book.leases.clear()
-    else:
-        by_hand(database, "delete from rota_lease")
+@pytest.fixture(params=BACKENDS)
+def frozen(
+    request: pytest.FixtureRequest,
+    make_database: Callable[..., Database],
+    fake_clock: FakeClock,
+) -> Iterator[Database]:
+    """Each of the three, on a clock that only the test moves."""
+    made = make_database(request.param, fake_clock)
+    yield made
+    made.close()
 
 
 def test_a_working_task_nobody_would_ever_rescue_is_made_claimable(database: Database) -> None:
@@ -78,6 +49,31 @@ def test_a_working_task_nobody_would_ever_rescue_is_made_claimable(database: Dat
     assert all(one.mended for one in told)
     assert node.end(claimed) is None
     assert claimed.id in [one.id for one in NodeHandle(repository).claim()]
+    assert look(repository) == []
+
+
+def test_a_task_its_gone_nodes_lease_does_not_name_is_added_to_it(database: Database) -> None:
+    repository = database.repository()
+    node = NodeHandle(repository)
+    repository.insert([a_task() for _ in range(3)])
+    kept, *left_out = node.claim()
+    repository.leave(node.id)
+    if isinstance(repository, MemoryRepository):
+        repository._book.leases[node.id][kept.batch] = [kept.id]
+    else:
+        ids = f"json_array('{kept.id}')" if database.kind == "sqlite" else f"'{{{kept.id}}}'"
+        by_hand(database, f"update rota_lease set ids = {ids}")
+    told = look(repository)
+    assert [one.kind for one in told] == [Flaw.OWNERLESS] * 2
+    told = look(repository, mend=True)
+    assert [(one.kind, one.mended) for one in told] == [
+        (Flaw.OWNERLESS, True),
+        (Flaw.OWNERLESS, True),
+        ("rescued", True),
+    ]
+    again = {one.id for one in NodeHandle(repository).claim()}
+    again |= {one.id for one in NodeHandle(repository).claim()}
+    assert again == {kept.id, *(one.id for one in left_out)}
     assert look(repository) == []
 
 
@@ -151,33 +147,6 @@ def test_a_bounded_look_says_where_it_stopped(database: Database) -> None:
     assert "bounded" not in [one.kind for one in examine(repository, clock=SystemClock())]
 
 
-def test_nodes_are_told_with_their_ages(database: Database) -> None:
-    repository = database.repository()
-    NodeHandle(repository)
-    repository.join(Membership(4711, "asleep", "elsewhere", 17, 0.0))
-    told = [one for one in examine(repository, clock=SystemClock()) if one.kind == "node"]
-    late = [one for one in told if "asleep" in one.detail]
-    assert len(told) == 2
-    assert [(one.severity, "4711" in one.detail) for one in late] == [("warning", True)]
-
-
-class _Elsewhere(SystemClock):
-    """A machine whose clock is an hour slow."""
-
-    def now(self) -> Any:
-        return super().now().replace(year=2001)
-
-
-def test_a_clock_that_is_off_is_told(database: Database) -> None:
-    told = examine(database.repository(), clock=_Elsewhere())
-    (clock,) = [one for one in told if one.kind == "clock"]
-    assert clock.severity is Severity.WARNING
-    (clock,) = [
-        one for one in examine(database.repository(), clock=SystemClock()) if one.kind == "clock"
-    ]
-    assert clock.severity is Severity.NOTE
-
-
 class _Alone:
     """A living node and nothing held, as far as the chores ask."""
 
@@ -189,15 +158,14 @@ class _Alone:
 
 
 def test_the_chore_looks_twice_mends_and_lets_rescue_take_it(
-    caplog: pytest.LogCaptureFixture,
+    frozen: Database, fake_clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = FakeClock()
-    repository = MemoryRepository(clock=clock)
+    repository = frozen.repository()
     node = NodeHandle(repository)
     repository.insert([a_task()])
     claimed = node.claim_only()
     repository.leave(node.id)
-    repository._book.leases.clear()
+    take_the_leases(frozen, repository)
     rescued: list[Rescued] = []
     alone: Any = _Alone()
     repository.join(Membership(alone.id, "alone", "host", 1, 30.0))
@@ -205,18 +173,33 @@ def test_the_chore_looks_twice_mends_and_lets_rescue_take_it(
         repository=repository,
         life=alone,
         holdings=alone,
-        clock=clock,
+        clock=fake_clock,
         on_rescued=rescued.extend,
     )
-    clock.advance(AUDIT * 1.2)
+    fake_clock.advance(AUDIT * 1.2)
     chores.step()
     assert (rescued, caplog.records) == ([], [])
-    clock.advance(AUDIT_AGAIN * 1.2)
+    fake_clock.advance(AUDIT_AGAIN * 1.2)
     chores.step()
     assert Flaw.OWNERLESS in caplog.text
-    clock.advance(1.0)
+    fake_clock.advance(1.0)
     chores.step()
     assert [one.id for one in rescued] == [claimed.id]
+
+
+def test_a_lease_of_a_gone_node_is_no_suspect_and_ends_with_the_next_rescue(
+    database: Database,
+) -> None:
+    repository = database.repository()
+    node = NodeHandle(repository)
+    repository.insert([a_task()])
+    claimed = node.claim_only()
+    repository.finish(node.id, [ending(claimed, Ending.DONE)], ())
+    repository.leave(node.id)
+    assert look(repository, mend=True) == []
+    assert repository.held(node.id) == [(claimed.batch, [claimed.id])]
+    assert repository.rescue(10) == []
+    assert repository.held(node.id) == []
 
 
 def test_of_several_nodes_one_audits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,78 +248,6 @@ def test_the_command_makes_no_database(tmp_path: Path, capsys: pytest.CaptureFix
     assert entry.run(["doctor", "--url", f"sqlite:///{file}"]) == 3
     assert "does not exist" in capsys.readouterr().err
     assert not file.exists()
-
-
-def test_a_long_log_and_a_damaged_file_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_database: Callable[..., Database]
-) -> None:
-    database = make_database("sqlite", SystemClock())
-    repository = database.repository()
-    repository.insert([a_task() for _ in range(300)])
-    monkeypatch.setattr(sqlite_auditing, "_WAL_LIMIT", 1)
-    assert [one.kind for one in trouble(repository)] == ["write-ahead-log"]
-    monkeypatch.undo()
-    repository.close()
-    file = tmp_path / "rota.db"
-    with closing(sqlite3.connect(file)) as conn:
-        conn.execute("pragma wal_checkpoint(truncate)")
-        (root,) = conn.execute(
-            "select rootpage from sqlite_master where name = 'rota_body_recurring'"
-        ).fetchone()
-        (size,) = conn.execute("pragma page_size").fetchone()
-    with file.open("r+b") as bytes_of:
-        bytes_of.seek((root - 1) * size)
-        bytes_of.write(b"\xff" * size)
-    told = [one.kind for one in trouble(database.repository(), deep=True)]
-    assert "integrity" in told
-    database.close()
-
-
-@pytest.fixture
-def postgres(make_database: Callable[..., Database]) -> Any:
-    made = make_database("postgres", SystemClock())
-    yield made
-    made.close()
-
-
-@pytest.mark.postgres
-def test_what_pins_old_rows_is_named_by_process(
-    postgres: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(condition, "_OLD_SECONDS", -1.0)
-    repository = postgres.repository()
-    with psycopg.connect(str(postgres.target), application_name="lingerer") as conn:
-        conn.execute("set transaction isolation level repeatable read")
-        conn.execute("select 1 from pg_class limit 1")
-        told = [one for one in trouble(repository) if "lingerer" in one.detail]
-        assert [one.kind for one in told] == ["pinned-xmin"]
-        assert str(conn.info.backend_pid) in told[0].detail
-        assert str(conn.info.backend_pid) in told[0].remedy
-    assert not [one for one in trouble(repository) if "lingerer" in one.detail]
-
-
-@pytest.mark.postgres
-def test_dead_rows_that_nobody_vacuums_are_told(
-    postgres: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(condition, "_DEAD_ROWS", 50)
-    repository = postgres.repository()
-    repository.insert([a_task(queue="q") for _ in range(100)])
-    by_hand(postgres, "delete from rota_task")
-    by_hand(postgres, "select pg_stat_force_next_flush()")
-    told = [one for one in trouble(repository) if one.kind == "vacuum-lag"]
-    assert any("rota_task has" in one.detail for one in told)
-
-
-@pytest.mark.postgres
-def test_a_node_that_does_not_listen_is_told(postgres: Database) -> None:
-    repository = postgres.repository()
-    node = NodeHandle(repository)
-    assert [one.kind for one in trouble(repository)] == ["dead-listener"]
-    signals = repository.signals(node.id)
-    assert trouble(repository) == []
-    signals.close()
-    assert [one.kind for one in trouble(repository)] == ["dead-listener"]
 
 
 def test_nothing_is_mended_that_was_not_found() -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    union_all,
 )
 
 from rota.core.audit import Flaw, Place, Stretch, Suspect, Walk
@@ -201,15 +202,30 @@ def _lease_anew(conn: Connection, tables: Tables, lost: Sequence[Suspect]) -> li
         if one.node:
             lists[one.node, one.batch].append(one)
     mended: list[Suspect] = []
+    key = [tables.lease.c.node, tables.lease.c.batch]
     for (node, batch), members in lists.items():
         ids: Any = [one.task for one in members]
         if conn.dialect.name == "sqlite":
             ids = json.dumps(ids)
-        # One that is there is rescued with what it names; what it lacks is its next audit's.
         new = upserting(conn, tables.lease).values(node=node, batch=batch, ids=ids)
-        if conn.execute(new.on_conflict_do_nothing()).rowcount:
-            mended += members
+        # Where there is one, its list gets what it lacks: nobody claims under that token any more.
+        added = {"ids": _both_lists(conn, tables, new)}
+        conn.execute(new.on_conflict_do_update(index_elements=key, set_=added))
+        mended += members
     return mended
+
+
+def _both_lists(conn: Connection, tables: Tables, new: Any) -> ColumnElement[Any]:
+    """What the lease names already, and what the new row names."""
+    if conn.dialect.name == "sqlite":
+        both = union_all(
+            *(
+                select(func.json_each(ids).table_valued("value").c.value)
+                for ids in (tables.lease.c.ids, new.excluded.ids)
+            )
+        ).subquery()
+        return select(func.json_group_array(both.c.value)).scalar_subquery()
+    return func.array_cat(tables.lease.c.ids, new.excluded.ids)
 
 
 def _drop_empty(conn: Connection, tables: Tables, one: Suspect) -> bool:

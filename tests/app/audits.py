@@ -1,0 +1,52 @@
+"""Examine a database, and break what is in it past rota."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import psycopg
+
+from rota.control.auditing import examine
+from rota.core.audit import Finding, Flaw, Severity
+from rota.core.clock import SystemClock
+from rota.core.ports import Repository
+from rota.storage.memory import MemoryRepository
+from tests.conftest import Database
+
+
+def examined(repository: Repository, **how: Any) -> list[Finding]:
+    return examine(repository, clock=SystemClock(), settle=0.0, **how)
+
+
+def look(repository: Repository, **how: Any) -> list[Finding]:
+    """What is wrong in the tables."""
+    wrong = {*Flaw, "rescued"}
+    return [one for one in examined(repository, **how) if one.kind in wrong]
+
+
+def trouble(repository: Repository, **how: Any) -> list[Finding]:
+    """What is wrong at all."""
+    return [one for one in examined(repository, **how) if one.severity is not Severity.NOTE]
+
+
+def by_hand(database: Database, *statements: str) -> None:
+    """Run SQL on the tables, past rota."""
+    if database.kind == "sqlite":
+        path = str(database.target).removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path)) as conn, conn:
+            for statement in statements:
+                conn.execute(statement)
+        return
+    schema = database.options["schema"]
+    with psycopg.connect(str(database.target), options=f"-c search_path={schema}") as conn:
+        for statement in statements:
+            conn.execute(statement)  # type: ignore[call-overload]
+
+
+def take_the_leases(database: Database, repository: Repository) -> None:
+    if isinstance(repository, MemoryRepository):
+        repository._book.leases.clear()
+    else:
+        by_hand(database, "delete from rota_lease")
