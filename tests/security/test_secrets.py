@@ -24,6 +24,7 @@ URLS = [
     f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/name?connect_timeout=2",
     f"postgresql://127.0.0.1:1/name?user=me&password={SECRET}",
     f"postgresql+asyncpg://me:{SECRET}@127.0.0.1:1/name",
+    f"postgresql://127.0.0.1:1/name?sslpassword={SECRET}",
     f"mysql://me:{SECRET}@127.0.0.1/name",
     f"mysql://127.0.0.1/name?password={SECRET}",
     f"postgres://me:{SECRET}@[::1:1/name",
