@@ -65,9 +65,9 @@ def check(url: str, schema: str | None) -> None:
 
     shown = url
     if dialect_of(url) == "postgresql":
-        from rota.storage.postgres.address import parse_url
+        from rota.storage.postgres import address
 
-        shown = parse_url(url).set(drivername="postgresql").render_as_string()
+        shown = address.shown(address.parse_url(url))
     with connected(url) as conn:
         ledger.check(conn, url=shown, schema=schema)
 

@@ -189,7 +189,9 @@ def _drop(url: str, schema: str) -> None:
 
 
 def _shown(stage: Stage) -> str:
-    from sqlalchemy import make_url
+    place = stage.url
+    if place.startswith("postgres"):
+        from rota.storage.postgres import address
 
-    place = make_url(stage.url).render_as_string()
+        place = address.shown(address.parse_url(place))
     return place if stage.schema is None else f"{place} (schema {stage.schema})"

@@ -24,8 +24,9 @@ class AuditStore(Protocol):
         """Put right what can be without harming anybody; which.
 
         A task without an owner gets its gone node's lease back, or is added to the one that
-        is left, so that the next ``rescue`` takes it like any other that was lost; an empty lease of a living node and a stray
-        child row are deleted. Each only if it is still as it was found. The rest stays.
+        is left, so that the next ``rescue`` takes it like any other that was lost; an empty
+        lease of a living node and a stray child row are deleted. Each only if it is still as
+        it was found. The rest stays.
         """
 
     def condition(self, *, deep: bool = False) -> list[Finding]:

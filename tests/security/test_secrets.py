@@ -25,6 +25,7 @@ URLS = [
     f"postgresql://127.0.0.1:1/name?user=me&password={SECRET}",
     f"postgresql+asyncpg://me:{SECRET}@127.0.0.1:1/name",
     f"postgresql://127.0.0.1:1/name?sslpassword={SECRET}",
+    f"postgresql://127.0.0.1:1,127.0.0.2:1/name?user=me&password={SECRET}&oauth_client_secret={SECRET}",
     f"mysql://me:{SECRET}@127.0.0.1/name",
     f"mysql://127.0.0.1/name?password={SECRET}",
     f"postgres://me:{SECRET}@[::1:1/name",
@@ -94,7 +95,7 @@ async def test_a_connection_that_fails_shows_no_password(
 def test_the_command_line_shows_no_password(
     url: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    for command in (["doctor"], ["db", "status"], ["db", "upgrade"], ["nodes"]):
+    for command in (["doctor"], ["db", "status"], ["db", "upgrade"], ["nodes"], ["demo"]):
         assert entry.run([*command, "--url", url]) != 0
     told = capfd.readouterr()
     assert told.err

@@ -15,6 +15,9 @@ _SEVERAL = re.compile(
     r"([^:/?#]+)://([^/?#]*@)?([^/?#@]*,[^/?#@]*)(/[^?#]*)?(?:\?(.*))?", re.DOTALL
 )
 
+#: Options of libpq that hold a secret of their own.
+_SECRETS = frozenset({"sslpassword", "oauth_client_secret"})
+
 
 def parse_url(url: str | URL) -> URL:
     """The URL for SQLAlchemy with psycopg 3; any other driver or database is refused.
@@ -40,6 +43,13 @@ def parse_url(url: str | URL) -> URL:
             field="url",
         )
     return _without_open_secrets(parsed.set(drivername="postgresql+psycopg"))
+
+
+def shown(url: URL) -> str:
+    """The URL as messages and commands name it: every secret is masked."""
+    hidden = dict.fromkeys(_SECRETS & url.query.keys(), "hidden")
+    masked = url.set(drivername="postgresql").update_query_dict(hidden)
+    return masked.render_as_string(hide_password=True)
 
 
 def _without_open_secrets(url: URL) -> URL:

@@ -12,8 +12,9 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from rota.errors import InvalidArgument
+from rota.storage.postgres.address import shown
 from rota.storage.postgres.connections import FAILURES, Connections
-from rota.storage.postgres.refusals import translated, where
+from rota.storage.postgres.refusals import translated
 from rota.storage.verbs.joining import joinable
 
 _PLACE = "select current_database(), to_regclass('{s}rota_task')::oid::bigint"
@@ -94,7 +95,7 @@ class Guests:
         what = "in which rota's tables are not found" if found[1] is None else "whose tables differ"
         raise InvalidArgument(
             f"connection goes to database {found[0]!r}, {what}, but the tasks are in "
-            f"{where(self._connections.url)}; pass a connection to the database the scheduler "
+            f"{shown(self._connections.url)}; pass a connection to the database the scheduler "
             "was given",
             field="connection",
         )

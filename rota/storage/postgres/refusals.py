@@ -14,6 +14,7 @@ from rota.errors import (
     StorageError,
     StorageUnavailable,
 )
+from rota.storage.postgres.address import shown
 from rota.storage.schema import step_0001
 
 _READ_ONLY = "25006"
@@ -32,7 +33,7 @@ def translated(error: BaseException, url: URL) -> RotaError:
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
     said = _first_line(cause)
     if state == _READ_ONLY:
-        return ReadOnlyDatabase(f"{where(url)} is read-only; connect to the primary server")
+        return ReadOnlyDatabase(f"{shown(url)} is read-only; connect to the primary server")
     if state in _MISSING:
         return missing_tables(url, f"{_MISSING[state]} is missing ({said})")
     if state == _FAILED_BEFORE:
@@ -45,20 +46,16 @@ def translated(error: BaseException, url: URL) -> RotaError:
     passing = state in _PASSING or state[:2] in _UNREACHABLE_CLASSES
     if passing or isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)):
         return StorageUnavailable(
-            f"{where(url)} does not answer: {said}; check that it runs and can be reached"
+            f"{shown(url)} does not answer: {said}; check that it runs and can be reached"
         )
     return StorageError(f"the database refused a statement: {said}; please report this")
 
 
 def missing_tables(url: URL, fact: str) -> SchemaTooOld:
     """The error for a database that was never set up, or not for this version."""
-    command = f"rota db upgrade --url {url.set(drivername='postgresql').render_as_string()}"
-    return SchemaTooOld(f"{fact}; run: {command}", found=0, needed=step_0001.VERSION)
-
-
-def where(url: URL) -> str:
-    """The database as messages name it, without the password."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=True)
+    return SchemaTooOld(
+        f"{fact}; run: rota db upgrade --url {shown(url)}", found=0, needed=step_0001.VERSION
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import sqlalchemy
 
 from rota.core.clock import Clock
 from rota.core.ports import Signals
-from rota.storage.postgres.address import parse_url
+from rota.storage.postgres.address import parse_url, shown
 from rota.storage.postgres.auditing import PostgresAuditing
 from rota.storage.postgres.claims import PostgresClaims
 from rota.storage.postgres.connections import Connections
@@ -50,10 +50,12 @@ class PostgresRepository(
         done_days: int = 7,
         failed_days: int = 30,
     ) -> None:
-        self._url, self._poll_only = parse_url(url), poll_only
+        address, self._poll_only = parse_url(url), poll_only
+        # The URL itself is the connections' alone: its repr masks the password, but no more.
+        self._shown = shown(address)
         self._ears: WeakSet[PostgresSignals] = WeakSet()
         connections = Connections(
-            self._url,
+            address,
             offset=lambda: clock.offset,
             statement_timeout=statement_timeout,
             poll_only=poll_only,
@@ -71,9 +73,8 @@ class PostgresRepository(
     def open(self) -> None:
         """Connect and check the schema, which ``upgrade`` brings up to date."""
         self._connections.reopen()
-        shown = self._url.set(drivername="postgresql").render_as_string()
         with self._connections.session() as session:
-            ledger.check(session.conn, url=shown, schema=self._schema)
+            ledger.check(session.conn, url=self._shown, schema=self._schema)
 
     def upgrade(self) -> list[int]:
         """Apply what the schema lacks, and make the history's next partitions; the steps applied.
