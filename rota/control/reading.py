@@ -60,6 +60,7 @@ class Reader:
 def parse(definition: Definition) -> Reading:
     """The definition's parts; raises whatever is wrong with it."""
     check_mapping(load(definition.params), "params")
+    check_mapping(load(definition.meta) or {}, "meta")
     return Reading(
         definition.version,
         _trigger(definition.trigger).spread(definition.id),

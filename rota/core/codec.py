@@ -44,8 +44,17 @@ def dump(value: object, field: str, *, limit: int = SIZE_LIMIT) -> str:
 
 
 def load(text: str | None) -> Any:
-    """The value of stored JSON text; None stays None."""
-    return None if text is None else json.loads(text)
+    """The value of stored JSON text; None stays None. Raises ``InvalidArgument`` for damage."""
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"stored JSON cannot be read ({type(error).__name__}: {error}); "
+            "restore its row from a backup, or delete it",
+            field="stored",
+        ) from error
 
 
 def check_mapping(value: object, field: str) -> dict[str, Any]:

@@ -68,13 +68,21 @@ class Connections:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """The calling thread's connection for reading; errors come out as rota's."""
+        """The calling thread's connection for reading; errors come out as rota's.
+
+        After an error the thread gets another one: a statement left half read, for as long
+        as the error's traceback has it, would keep this one at the moment it began.
+        """
         with spoken_plainly():
             reader = self._reader()
             with reader.guard:
                 if reader.connection.closed:
                     raise closed()
-                yield reader.connection
+                try:
+                    yield reader.connection
+                except BaseException:
+                    reader.connection.close()
+                    raise
 
     def close(self) -> None:
         """Close every reader; a read in flight fails with ``StorageUnavailable``."""
@@ -90,7 +98,11 @@ class Connections:
         with self._guard:
             if self._readers is None:
                 raise closed()
-            gone = [reader for reader in self._readers if not reader.thread.is_alive()]
+            gone = [
+                reader
+                for reader in self._readers
+                if reader.connection.closed or not reader.thread.is_alive()
+            ]
             made = _Reader(self.connect())
             self._readers = [reader for reader in self._readers if reader not in gone] + [made]
         for reader in gone:

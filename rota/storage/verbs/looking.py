@@ -23,6 +23,7 @@ from sqlalchemy import (
 from rota.core.codec import load
 from rota.core.options import options_or_default
 from rota.core.task import Attempt, CancelNotice, NodeView, Stored, Task
+from rota.errors import InvalidArgument, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -88,7 +89,7 @@ def attempts(conn: Connection, tables: Tables, task_id: str) -> list[Attempt]:
             started_at=row.started_at,
             finished_at=row.finished_at,
             reason=row.reason,
-            error=load(row.error),
+            error=_read(row, row.error),
         )
         for row in rows
     ]
@@ -261,6 +262,14 @@ def body_columns(body: Table) -> list[ColumnElement[Any]]:
     ]
 
 
+def _read(row: Row[Any], text: str | None) -> Any:
+    """The value of the row's JSON; a damaged row says whose it is."""
+    try:
+        return load(text)
+    except InvalidArgument as error:
+        raise StorageError(f"task {row.id} is damaged: {error}") from error
+
+
 def _unfinished(tables: Tables) -> Select[Any]:
     task, body = tables.task, tables.body
     return select(task, *body_columns(body)).join(body, body.c.id == task.c.id)
@@ -278,7 +287,7 @@ def _asked(row: Row[Any]) -> dict[str, Any]:
     return {
         "id": row.id,
         "work": row.work,
-        "params": load(row.params),
+        "params": _read(row, row.params),
         "state": Stored(row.state).public,
         "queue": row.queue,
         "priority": row.priority,
@@ -290,7 +299,7 @@ def _asked(row: Row[Any]) -> dict[str, Any]:
         "version": row.version,
         "node": row.node,
         "batch": row.batch,
-        "meta": load(row.meta),
+        "meta": _read(row, row.meta),
         "parent": row.parent,
         "recurring": row.recurring,
         "fire_at": row.fire_at,
@@ -314,8 +323,8 @@ def _ended(row: Row[Any]) -> Task:
         **_asked(row),
         started_at=row.started_at,
         finished_at=row.finished_at,
-        result=load(row.payload) if done else None,
-        error=None if done else load(row.payload),
+        result=_read(row, row.payload) if done else None,
+        error=None if done else _read(row, row.payload),
         reason=row.reason,
     )
 
@@ -330,5 +339,5 @@ def _last_attempt(row: Row[Any]) -> Attempt:
         started_at=row.started_at,
         finished_at=row.finished_at,
         reason=row.reason,
-        error=None if row.state == Stored.DONE else load(row.payload),
+        error=None if row.state == Stored.DONE else _read(row, row.payload),
     )
