@@ -250,6 +250,6 @@ class BackgroundScheduler(Blocking):
 
     def _end_loop(self) -> None:
         thread, self._thread = self._thread, None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        if thread is not None:
+        if thread is not None:  # else a start and the shutdown it met have both come here
+            self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join(10.0)

@@ -12,6 +12,7 @@ from rota.app.house import House
 from rota.app.living import move_in, move_out, restore_again
 from rota.app.requests import TaskOptions, TaskSpec
 from rota.app.settings import Settings, check_queues, check_span
+from rota.app.starting import Starting
 from rota.app.verbs import SchedulerVerbs
 from rota.control.handle import TaskHandle
 from rota.core.clock import Clock, Seconds, SystemClock
@@ -116,6 +117,7 @@ class Scheduler(SchedulerVerbs):
         )
         self._url = url
         self._house: House | None = None
+        self._starting = Starting()
         self._pid = os.getpid()
         self._restored = RestoreReport()
 
@@ -169,11 +171,15 @@ class Scheduler(SchedulerVerbs):
         """Open the database, join the other nodes, restore, begin to work.
 
         Waits up to ``start_timeout`` for a database that is away, then raises
-        ``StorageUnavailable``; other ``StorageError``s at once.
+        ``StorageUnavailable``; other ``StorageError``s at once. A ``shutdown`` meanwhile
+        ends it: then it raises ``SchedulerNotRunning``.
         """
         if self._house is not None:
             self._open()
             return
+        await self._starting.run(self._start)
+
+    async def _start(self) -> None:
         repository = (
             open_repository(self._url, clock=self._clock, **self._settings.storage)
             if self._url is None or isinstance(self._url, str)
@@ -202,6 +208,7 @@ class Scheduler(SchedulerVerbs):
         back at once. Outcomes are written before it returns. Calling it twice is fine.
         """
         limit = None if timeout is None else check_span(timeout, "timeout", 0.0)
+        await self._starting.give_up()
         house, self._house = self._house, None
         if house is not None:
             await move_out(house, timeout=limit)

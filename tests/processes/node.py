@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
 import os
@@ -157,6 +158,11 @@ class Node:
         with os.fdopen(read) as told:
             line = await asyncio.to_thread(told.readline)
         return {"child": child, "raised": json.loads(line)}
+
+    async def do_hold_gil(self, pipe: str) -> None:
+        """A C call on the loop's thread that lets no thread run until the pipe is opened."""
+        self.say("holds")
+        ctypes.PyDLL(None).open(pipe.encode(), os.O_RDONLY)
 
     async def do_shutdown(self, timeout: float = 5.0) -> None:
         await self.scheduler.shutdown(timeout)

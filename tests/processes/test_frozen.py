@@ -1,4 +1,4 @@
-"""A node stopped past its lease: another takes over, and the thawed zombie changes nothing."""
+"""A node stands still past its lease: another takes over, and the thawed zombie changes nothing."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import fcntl
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from rota.testing import history
 from tests.processes.fleet import Fleet, NodeProcess
 
 
-def test_a_thawed_zombies_outcome_is_refused_and_it_lives_again(fleet: Fleet) -> None:
+@pytest.mark.parametrize("how", ["stopped", "GIL held"])
+def test_a_thawed_zombies_outcome_is_refused_and_it_lives_again(fleet: Fleet, how: str) -> None:
     zombie = fleet.start("zombie")
     was = zombie.ask("node")
     (task,) = zombie.ask("schedule", work="hold")
     old = zombie.wait("started", task=task)
     other = fleet.start("other")
-    freeze(fleet, zombie)
+    thaw = FREEZES[how](fleet, zombie)
 
     back = other.wait("took_back")
     new = other.wait("started", task=task)
     zombie.send("release")  # it finds this, and its own death, when it thaws
-    zombie.signal(signal.SIGCONT)
+    thaw()
     assert zombie.wait("died")["node"] == was
     refused = zombie.wait("finished", task=task)
     other.ask("release")
@@ -47,14 +50,48 @@ def test_a_thawed_zombies_outcome_is_refused_and_it_lives_again(fleet: Fleet) ->
     assert sorted(one.task for one in endings) == sorted([task, again])
 
 
-def freeze(fleet: Fleet, node: NodeProcess) -> None:
-    """SIGSTOP at a moment when it holds no lock on the file, which would freeze everybody."""
-    for _ in range(100):
-        node.signal(signal.SIGSTOP)
-        if fleet.kind != "sqlite" or _unlocked(Path(fleet.url.removeprefix("sqlite:///"))):
-            return
+def stop(fleet: Fleet, node: NodeProcess) -> Callable[[], object]:
+    """SIGSTOP; what lets it go on."""
+
+    def go_on() -> None:
         node.signal(signal.SIGCONT)
-    raise AssertionError("the node held a lock whenever it was stopped")
+
+    def freeze() -> Callable[[], object]:
+        node.signal(signal.SIGSTOP)
+        return go_on
+
+    return _at_a_good_moment(fleet, freeze)
+
+
+def hold_gil(fleet: Fleet, node: NodeProcess) -> Callable[[], object]:
+    """Have a C call keep every thread out, the heartbeat's, too; what ends it."""
+    pipe = fleet.directory / "gil"
+    os.mkfifo(pipe)
+
+    def go_on() -> None:
+        pipe.open("w").close()
+
+    def freeze() -> Callable[[], object]:
+        node.send("hold_gil", pipe=str(pipe))
+        node.wait("holds")
+        return go_on
+
+    return _at_a_good_moment(fleet, freeze)
+
+
+FREEZES = {"stopped": stop, "GIL held": hold_gil}
+
+
+def _at_a_good_moment(
+    fleet: Fleet, freeze: Callable[[], Callable[[], object]]
+) -> Callable[[], object]:
+    """When it holds no lock on the file, which would freeze everybody."""
+    for _ in range(100):
+        go_on = freeze()
+        if fleet.kind != "sqlite" or _unlocked(Path(fleet.url.removeprefix("sqlite:///"))):
+            return go_on
+        go_on()
+    raise AssertionError("the node held a lock whenever it was frozen")
 
 
 def _unlocked(database: Path) -> bool:
