@@ -177,7 +177,7 @@ class Switchboard:
 
     def freed(self) -> None:
         """A slot is free; on the loop."""
-        if self._house.intake.hungry():
+        if not self._house.closing and self._house.intake.hungry():
             self._house.sync.duty.wake()
 
     def written(

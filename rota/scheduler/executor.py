@@ -204,16 +204,19 @@ class Executor:
     async def _call_in_thread(self, run: Run, work: Runnable, arguments: dict[str, Any]) -> Any:
         function = self._thread_function(run, work, arguments)
         call = self._engine.threads.submit(function)
+        told = False
         while True:
             try:
                 ended = await call.wait()
                 break
             except asyncio.CancelledError:
-                # A thread cannot be cancelled: it is told, and what it answers counts.
+                # A thread cannot be cancelled: it is told, and what it answers counts. Told
+                # once more with its outcome out, it is the loop that ends, and nobody listens.
                 request_stop(run.context, run.stop_reason or "cancelled")
-                if run.stopped is None:
+                if run.stopped is None or (told and run.settled):
                     run.lingering = call.goes_on()
                     raise
+                told = True
         if ended.error is not None:
             raise ended.error
         return ended.value

@@ -15,7 +15,7 @@ from rota import Scheduler
 from tests.cli.command import COMMAND, environment, rota
 
 APP = """
-import asyncio, os
+import asyncio, os, threading
 from rota import Scheduler, WorkRegistry
 
 works = WorkRegistry()
@@ -26,6 +26,11 @@ async def wait(seconds: float) -> str:
     os.write(pipe, b"begun\\n")
     await asyncio.sleep(seconds)
     return "well"
+
+@works.register("deaf")
+def deaf() -> None:
+    os.write(pipe, b"begun\\n")
+    threading.Event().wait()
 
 @works.register("quick")
 def quick(n: int) -> int:
@@ -48,10 +53,11 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def node(app: Path) -> Iterator[subprocess.Popen[str]]:
-    """``rota run`` in it."""
+def node(app: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """``rota run`` in it, with the options of the parameter."""
+    options = getattr(request, "param", [])
     with subprocess.Popen(
-        [*COMMAND, "run", "service:make", "--json"],
+        [*COMMAND, "run", "service:make", "--json", *options],
         cwd=app,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -81,7 +87,8 @@ def test_it_says_what_it_serves_and_the_app_checks_what_is_scheduled(
     assert node.stdout is not None
     said = json.loads(node.stdout.readline())
     assert said["serving"] == "service:make on sqlite:///app.db"
-    assert (said["works"], said["queues"], said["pid"]) == (["quick", "wait"], None, node.pid)
+    assert (said["queues"], said["pid"]) == (None, node.pid)
+    assert said["works"] == ["deaf", "quick", "wait"]
     done = say(app, "tasks", "schedule", "quick", "-p", "n=7", "--wait", "20")
     assert (json.loads(done.stdout)["result"], done.returncode) == (8, 0)
     refused = say(app, "tasks", "schedule", "quick", "-p", "n=seven")
@@ -120,6 +127,37 @@ async def test_the_first_signal_drains_and_the_second_stops_at_once(
     said = "error: stopping at once; what has not ended will run again\n" if at_once else ""
     assert node.stderr.read() == said
     assert (task.status, task.attempt) == (("scheduled", 0) if at_once else ("done", 1))
+
+
+@pytest.mark.parametrize("node", [["--timeout", "0.1"]], indirect=True)
+@pytest.mark.parametrize(
+    ("timeout", "said", "status"),
+    [
+        (None, "did not end at shutdown; it is given back", "scheduled"),
+        (0.1, "ran longer than its timeout", "failed"),
+    ],
+)
+async def test_a_thread_that_does_not_end_does_not_hold_up_the_node(
+    app: Path, node: subprocess.Popen[str], timeout: float | None, said: str, status: str
+) -> None:
+    assert node.stdout is not None
+    assert node.stderr is not None
+    node.stdout.readline()
+    async with Scheduler(
+        None, f"sqlite:///{app / 'app.db'}", queues=[], allow_unknown=True
+    ) as client:
+        handle = await client.schedule("deaf", timeout=timeout)
+        with (app / "pipe").open() as pipe:
+            assert pipe.readline() == "begun\n"
+        if timeout is not None:
+            await handle.wait(timeout=20)
+        node.send_signal(signal.SIGTERM)
+        assert node.wait(timeout=30) == 0
+        task = await handle.info()
+    [line] = node.stderr.read().splitlines()
+    assert handle.id in line
+    assert said in line
+    assert task.status == status
 
 
 def test_a_broken_module_is_one_line_and_all_of_it_with_debug(app: Path) -> None:
