@@ -108,7 +108,7 @@ def check(as_json: bool, **options: Any) -> None:
             }
         )
     _complain(found)
-    text = table(("line", "next", "when", "command"), rows, whole=("line", "next"))
+    text = table(("line", "next", "when", "command"), rows, whole=("line",), instants=("next",))
     facts = {"name": name, "lines": lines, "left_out": found.left_out}
     answer(facts, text if rows else "no line runs anything", as_json=as_json)
 

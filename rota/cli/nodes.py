@@ -38,8 +38,9 @@ def nodes(url: str | None, schema: str | None, as_json: bool, running: bool, lim
             (names.get(task.node or 0, task.node), task.work, task.id, task.attempt)
             for task in tasks
         ]
-        text += "\n\n"
-        text += table(("node", "work", "task", "attempt"), rows) if rows else "nothing runs"
+        headers = ("node", "work", "task", "attempt")
+        running_now = table(headers, rows, whole=("task",), spare=("attempt",))
+        text += f"\n\n{running_now if rows else 'nothing runs'}"
     answer(facts, text, as_json=as_json)
 
 
@@ -82,7 +83,9 @@ def nodes_table(found: list[NodeInfo]) -> str:
         for node in found
     ]
     headers = ("name", "host", "pid", "version", "started", "heartbeat", "tasks", "id")
-    return table(headers, rows) if rows else "no node runs"
+    if not rows:
+        return "no node runs"
+    return table(headers, rows, instants=("started",), spare=("id", "version", "started"))
 
 
 def _running(task: Task) -> dict[str, Any]:

@@ -57,7 +57,10 @@ def counts_table(by: str, counts: dict[str, Counts]) -> str:
         for name, one in counts.items()
     ]
     cells = [tuple(str(cell) for cell in row) for row in rows]
-    return table((by, *STATES, "paused"), cells, whole=STATES) if rows else "no tasks yet"
+    if not rows:
+        return "no tasks yet"
+    headers = (by, *STATES, "paused")
+    return table(headers, cells, whole=STATES, spare=("paused", "parked", "cancelled"))
 
 
 def _paused(reason: str | None) -> str:

@@ -44,9 +44,11 @@ def list_(
 
     found = ask(Place(url, schema), look)
     rows = [(one.id, one.work, _rule(one), _next(one), one.runs) for one in found]
-    text = table(("id", "work", "rule", "next", "runs"), rows, whole=("next",))
-    facts = {"recurring": [info_facts(one) for one in found]}
-    answer(facts, text if rows else "there is no recurring task", as_json=as_json)
+    text = "there is no recurring task"
+    if rows:
+        headers = ("id", "work", "rule", "next", "runs")
+        text = table(headers, rows, instants=("next",), spare=("runs", "work"))
+    answer({"recurring": [info_facts(one) for one in found]}, text, as_json=as_json)
 
 
 def info_facts(info: RecurringInfo) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def show(recurring_id: str, url: str | None, schema: str | None, as_json: bool, 
     text = [f"{name:<10}{shown(value)}" for name, value in _told(info).items() if value != ""]
     rows = [(moment(child.fire_at), child.state, child.task.id) for child in children]
     if rows:
-        text += ["", table(("fire time", "state", "task"), rows)]
+        text += ["", table(("fire time", "state", "task"), rows, whole=("state", "task"))]
     made = [
         (moment(one.fire_at), one.decision, one.count, moment(one.decided_at)) for one in decisions
     ]

@@ -29,7 +29,8 @@ def tasks() -> None:
 for _command in (schedule, cancel, retry, reschedule, delete):
     tasks.add_command(_command)
 
-_WHOLE = ("id", "status")
+_COLUMNS = ("id", "work", "queue", "status", "attempt", "when", "note")
+_SPARE = ("attempt", "queue", "when", "note")
 
 
 @tasks.command("list")
@@ -49,7 +50,8 @@ def list_(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """List tasks, waiting, working and finished; all filters must fit.
 
-    A page may be short, even empty, and still have a next.
+    A page may be short, even empty, and still have a next. When is a task's end, else its
+    start, else its time.
     """
     where = chosen(options)
 
@@ -62,7 +64,7 @@ def list_(  # noqa: PLR0917 - click passes them by name
         (task.id, task.work, task.queue, task.status, task.attempt, _when(task), _note(task))
         for task in page
     ]
-    text = table(("id", "work", "queue", "status", "attempt", "when", "note"), rows, whole=_WHOLE)
+    text = table(_COLUMNS, rows, whole=("id", "status"), instants=("when",), spare=_SPARE)
     more = f"\nthere may be more; go on with: --after {page.next}" if page.next else ""
     answer(facts, (text if rows else "no task fits") + more, as_json=as_json)
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from rota.cli.answers import answer, moment, plain
 from rota.cli.client import client
+from rota.cli.exits import masked
 from rota.cli.inputs import span_of
+from rota.cli.live import Live, fitted, is_live
 from rota.cli.nodes import node_facts, nodes_table, others
 from rota.cli.options import Place, placed
 from rota.cli.queues import counts_facts, counts_table
-from rota.cli.table import table, terminal
+from rota.cli.table import table
+from rota.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from rota.app import Scheduler
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
 
 #: Failures of so many seconds, in at most so many groups.
 _LATELY, _GROUPS = 3_600, 8
-_CLEAR = "\x1b[H\x1b[J"
 
 
 class View(NamedTuple):
@@ -48,26 +51,73 @@ class View(NamedTuple):
 @click.option("--interval", type=span_of, default=1.0, show_default=True, help="Between two looks.")
 @placed
 def top(url: str | None, schema: str | None, as_json: bool, once: bool, interval: float) -> None:
-    """Watch counts by queue, rates, nodes and the failures of the last hour; Ctrl-C ends it.
+    """Watch counts by queue, rates, nodes and the failures of the last hour; q ends it.
 
-    With --json one object on each line.
+    Where it is not written to a terminal, one view follows the other; with --json one object
+    on each line.
     """
-    asyncio.run(_watch(Place(url, schema), as_json=as_json, once=once, interval=interval))
+    place, interval = Place(url, schema), max(0.1, interval)
+    if once:
+        view = asyncio.run(_once(place))
+        answer(_facts(view, None), "\n\n".join(drawn(view, None)), as_json=as_json)
+    elif as_json or not is_live(sys.stdout):
+        asyncio.run(_in_turn(place, as_json=as_json, interval=interval))
+    else:
+        asyncio.run(_live(place, interval))
 
 
-async def _watch(place: Place, *, as_json: bool, once: bool, interval: float) -> None:
+async def _once(place: Place) -> View:
+    async with client(place) as scheduler:
+        return await _look(scheduler)
+
+
+async def _in_turn(place: Place, *, as_json: bool, interval: float) -> None:
     async with client(place) as scheduler:
         before: View | None = None
         while True:
             view = await _look(scheduler)
             rates = rates_between(before, view)
-            if not (as_json or once) and sys.stdout.isatty():
-                click.echo(_CLEAR, nl=False)
-            answer(_facts(view, rates), drawn(view, rates), as_json=as_json)
-            if once:
-                return
+            answer(_facts(view, rates), "\n\n".join(drawn(view, rates)) + "\n", as_json=as_json)
             before = view
-            await asyncio.sleep(max(0.1, interval))
+            await asyncio.sleep(interval)
+
+
+async def _live(place: Place, interval: float) -> None:
+    """Redraw in place; while the database is away, say so and go on trying."""
+    async with client(place) as scheduler:
+        with Live() as live:
+            face = _Face(masked(place.named))
+            while True:
+                until = time.monotonic() + interval
+                await face.look(scheduler)
+                live.show(face.lines(live.size.lines))
+                while await live.resized(until - time.monotonic()):
+                    live.show(face.lines(live.size.lines))
+
+
+class _Face:
+    """What is on the screen: the last view, and below it where it comes from."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._state = ""
+        self._view: View | None = None
+        self._rates: dict[str, float] | None = None
+
+    async def look(self, scheduler: Scheduler) -> None:
+        try:
+            view = await _look(scheduler)
+        except StorageUnavailable as error:
+            self._state = masked(f"error: {error}")
+            return
+        self._rates = rates_between(self._view, view)
+        self._view, self._state = view, self._source
+
+    def lines(self, rows: int) -> list[str]:
+        """As many as the terminal has."""
+        body = [] if self._view is None else fitted(drawn(self._view, self._rates), rows - 2)
+        space = [""] * max(0, rows - 1 - len(body))
+        return [*body, *space, f"{datetime.now(UTC):%H:%M:%SZ}  q ends  {self._state}"]
 
 
 async def _look(scheduler: Scheduler) -> View:
@@ -96,17 +146,16 @@ def _facts(view: View, rates: dict[str, float] | None) -> dict[str, Any]:
     }
 
 
-def drawn(view: View, rates: dict[str, float] | None) -> str:
-    """The view as text, cut to the terminal."""
+def drawn(view: View, rates: dict[str, float] | None) -> list[str]:
+    """The view's parts as text, fitted to the terminal."""
     parts = [counts_table("queue", view.counts)]
     if rates is not None:
         parts.append("per second: " + ", ".join(f"{n:.1f} {state}" for state, n in rates.items()))
     parts.append(nodes_table(view.nodes))
     if view.failures:
         rows = [(f"{one.n:,}", one.work, one.error, moment(one.last_at)) for one in view.failures]
-        parts.append(table(("failed", "work", "error", "last"), rows, whole=("last",)))
+        headers = ("failed", "work", "error", "last")
+        parts.append(table(headers, rows, instants=("last",), spare=("last",)))
     else:
         parts.append("nothing failed in the last hour")
-    room = terminal()
-    lines = "\n\n".join(parts).splitlines()
-    return "\n".join(line if room is None else line[:room] for line in lines)
+    return parts

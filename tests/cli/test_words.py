@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 
 import click
 import pytest
 
 from rota.cli import inputs
-from rota.cli.answers import plain, shown, span
+from rota.cli.answers import moment, plain, shown, span
 from rota.cli.progress import Progress
 from rota.cli.table import table
 
@@ -44,6 +45,43 @@ def test_a_table_is_cut_to_the_terminal_but_ids_are_not() -> None:
     lines = table(("id", "note"), [row], whole=("id",), width=32).splitlines()
     assert lines == ["id                note", "0123456789abcdef  a note that i…"]
     assert max(map(len, table(("id", "note"), [row]).splitlines())) > 32
+
+
+HEADERS = ("id", "work", "when", "note")
+NARROW = {"whole": ("id",), "instants": ("when",), "spare": ("note", "when")}
+
+
+def _row(note: str, when: str) -> tuple[str, ...]:
+    return "0123456789abcdef", "invoice.send", when, note
+
+
+@pytest.mark.parametrize(
+    ("width", "note", "when", "shown"),
+    [
+        (80, "", "2026-12-01 08:00:00Z", "invoice.send  2026-12-01 08:00:00Z"),
+        (60, "", "2026-12-01 08:00:00Z", "invoice.send  2026-12-01 08:00:00Z"),
+        (50, "a long note", "2026-12-01 08:00:00Z", "invoice.…  2026-12-01  a long n…"),
+        (44, "a long note", "2026-12-01 08:00:00Z", "invoice.send  2026-12-01"),
+        (32, "a long note", "2026-12-01 08:00:00Z", "invoice.send"),
+        (27, "a long note", "2026-12-01 08:00:00Z", "invoice.…"),
+    ],
+)
+def test_a_table_says_less_before_it_cuts(width: int, note: str, when: str, shown: str) -> None:
+    row = table(HEADERS, [_row(note, when)], **NARROW, width=width).splitlines()[1]
+    assert row == f"0123456789abcdef  {shown}"
+
+
+def test_an_instant_of_today_is_its_time() -> None:
+    when = moment(datetime.now(UTC))
+    narrow = table(HEADERS, [_row("", when)], **NARROW, width=45).splitlines()[1]
+    # At midnight between the two, it is a date.
+    assert narrow.split()[-1] in {when.split()[1], when.split()[0]}
+
+
+def test_wide_letters_take_two_columns() -> None:
+    lines = table(("name", "n"), [("夜間バッチ", 1), ("e\u0301", 22)]).splitlines()
+    assert lines == ["name        n", "夜間バッチ  1", "e\u0301           22"]
+    assert table(("name", "n"), [("夜間バッチ処理", 1)], width=11).splitlines()[1] == "夜間バ…   1"
 
 
 def test_what_tasks_hold_cannot_move_the_cursor() -> None:
