@@ -14,6 +14,8 @@ from rota.triggers import Cron
 _VARIABLE = re.compile(r"""(?:"([^"]*)"|'([^']*)'|([^\s="']+))\s*=\s*(.*)""")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BLANKS = re.compile(r"[ \t]+")
+_BARE_PERCENT = re.compile(r"((?:[^%\\]|\\.)*)%", re.DOTALL)
+_ESCAPED = re.compile(r"\\([%\\])")
 #: cronie's variable for the zone of the lines below it.
 _ZONE = "CRON_TZ"
 
@@ -57,7 +59,7 @@ def parse(text: str, *, system: bool, timezone: str, where: str = "crontab") -> 
         variable = _variable(line, spot)
         if variable is not None:
             env[variable[0]] = variable[1]
-        elif line.startswith("@reboot"):
+        elif _BLANKS.split(line, maxsplit=1)[0] == "@reboot":
             left_out.append(
                 f"{spot}: @reboot is left out, since no one host's start is the cluster's; "
                 "schedule it where the service starts"
@@ -70,14 +72,14 @@ def parse(text: str, *, system: bool, timezone: str, where: str = "crontab") -> 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.split("\n"), 1):
-        stripped = line.strip(" \t\r")
-        if stripped and not stripped.startswith("#"):
-            yield number, stripped
+        begun = line.lstrip(" \t").rstrip("\r")
+        if begun.strip() and not begun.startswith("#"):
+            yield number, begun
 
 
 def _variable(line: str, spot: str) -> tuple[str, str] | None:
     """Name and value, if it sets a variable; nothing in the value is expanded."""
-    found = _VARIABLE.fullmatch(line)
+    found = _VARIABLE.fullmatch(line.rstrip(" \t"))
     if found is None:
         return None
     name, value = found[1] or found[2] or found[3] or "", found[4]
@@ -96,7 +98,7 @@ def _entry(
     fields = 1 if line.startswith("@") else 5
     wanted = fields + system + 1
     parts = _BLANKS.split(line, maxsplit=wanted - 1)
-    if len(parts) < wanted:
+    if len(parts) < wanted or not parts[-1].strip():
         when = "a name such as @daily" if fields == 1 else "five fields"
         raise InvalidArgument(
             f"{spot}: {line!r} is not complete; write {when}, "
@@ -115,16 +117,21 @@ def _entry(
 
 
 def split_percent(text: str) -> tuple[str, str]:
-    """The command up to the first ``%``, and what follows as its input, each ``%`` a new line.
+    """The command up to the first bare ``%``, and what follows as its input.
 
-    >>> split_percent("mail ada%hello%it is 100\\\\% done")
-    ('mail ada', 'hello\\nit is 100% done\\n')
+    As in Debian's cron: in the command ``\\%`` is a ``%`` and ``\\\\`` a ``\\``; in the input each
+    ``%`` is a new line, ``\\%`` a ``%``, and every other backslash stays.
+
+    >>> split_percent("mail ada%hello%it is 100\\% done")
+    ('mail ada', 'hello\nit is 100% done\n')
     """
-    command, *rest = re.split(r"(?<!\\)%", text)
-    stdin = "\n".join(rest).replace("\\%", "%")
-    if rest and not stdin.endswith("\n"):
+    bare = _BARE_PERCENT.match(text)
+    end = bare.end(1) if bare else len(text)
+    command = _ESCAPED.sub(r"\1", text[:end])
+    stdin = re.sub(r"(\\?)%", lambda found: "%" if found[1] else "\n", text[end + 1 :])
+    if stdin and not stdin.endswith("\n"):
         stdin += "\n"
-    return command.replace("\\%", "%"), stdin
+    return command, stdin
 
 
 def local_timezone() -> str:

@@ -63,7 +63,8 @@ def named(entries: Sequence[Entry], name: str) -> dict[str, Entry]:
         digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:10]
         seen[digest] += 1
         again = f"-{seen[digest]}" if seen[digest] > 1 else ""
-        lines[f"{prefix(name)}{digest}{again}"] = entry
+        recurring_id = f"{prefix(name)}{digest}{again}"
+        lines[recurring_id] = entry._replace(rule=entry.rule.spread(recurring_id))
     return lines
 
 
