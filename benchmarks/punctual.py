@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from datetime import UTC, datetime, timedelta
@@ -55,14 +56,32 @@ def _due_at(instant: float) -> rota.TaskSpec:
 
 
 async def burst(place: Place, *, tasks: int) -> dict[str, Any]:
-    """Tasks all due at one instant: the loop's longest stall from then until all are done."""
+    """Tasks all due at one instant: the loop's longest stall from then until all are done.
+
+    Twice: as Python comes, and with what the process had at its start left out of garbage
+    collection, as `rota run` does it and the page on deployment asks services to.
+    """
+    as_it_comes = await _burst(place, tasks, before=0)
+    gc.collect()
+    gc.freeze()
+    frozen = await _burst(place, tasks, before=tasks)
+    gc.unfreeze()
+    return {
+        "stall_ms": frozen["stall_ms"],
+        "unfrozen_stall_ms": as_it_comes["stall_ms"],
+        **{key: value for key, value in frozen.items() if key != "stall_ms"},
+    }
+
+
+async def _burst(place: Place, tasks: int, *, before: int) -> dict[str, Any]:
+    """One of them; ``before`` tasks are in history already."""
     moment = datetime.now(UTC) + timedelta(seconds=WARM_UP + tasks / FILLED_PER_S)
     await put(place, tasks, at=moment)
     place.settle()
     left = _seconds_until(moment)
     if left < NODE_BEFORE:
         raise RuntimeError(f"putting {tasks} tasks in took too long: {left:.1f} s are left")
-    runs = Runs(tasks)
+    runs = Runs(tasks, before=before)
     await asyncio.sleep(left - NODE_BEFORE)
     works = noop_works(runs.note)
     async with rota.Scheduler(works, place.url, concurrency=CONCURRENCY, **place.options):
@@ -73,7 +92,7 @@ async def burst(place: Place, *, tasks: int) -> dict[str, Any]:
             began = time.perf_counter()
             await runs.done(place)
             took = time.perf_counter() - began
-    place.verify_done(tasks)
+    place.verify_done(before + tasks)
     return {
         "stall_ms": stalls.longest_ms,
         "stall_p99_ms": in_ms(stalls.seen)["p99_ms"],

@@ -66,7 +66,8 @@ def _punctuality() -> list[Target]:
     rows = [
         _less("timing", "p50_ms", "timing p50", (1.5, 0.5)),
         _less("timing", "p99_ms", "timing p99", (6, 3)),
-        _less("burst", "stall_ms", "burst, longest stall", (10, 5)),
+        _less("burst", "stall_ms", "burst, longest stall, start-up frozen", (10, 5)),
+        _less("burst", "unfrozen_stall_ms", "burst, longest stall, nothing frozen", (None, None)),
         _less("idle", "statements_per_s", "idle, statements", (1, 0.5), unit="/s"),
         _less("idle", "cpu_ms_per_s", "idle, processor time", (3, 1), unit=" ms/s"),
     ]

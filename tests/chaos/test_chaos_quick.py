@@ -16,11 +16,8 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(
-    "database",
-    # Slow until what docs/explanation/evidence.md names as open is settled.
-    ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)],
-)
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 async def test_each_promise_is_kept(database: str, tmp_path: Path) -> None:
     kinds = frozenset(KINDS[database])
     plan = Plan(seconds=0, seed="quick", nodes=2, clients=1, rate=60, only=kinds, once=True)
