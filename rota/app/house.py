@@ -312,6 +312,15 @@ class House:
             state_met=str(answer.state.public),
         )
 
+    async def handles(self, answers: Sequence[Inserted]) -> list[TaskHandle[Any]]:
+        """A handle for each; with many of them the loop gets its turns in between."""
+        handles: list[TaskHandle[Any]] = []
+        for first in range(0, len(answers), TURN):
+            if first:
+                await asyncio.sleep(0)
+            handles += map(self.handle, answers[first : first + TURN])
+        return handles
+
     def _desk(self) -> AttemptDesk:
         """What contexts ask things of."""
         caller = LoopCaller(self.loop)

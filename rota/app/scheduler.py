@@ -275,7 +275,7 @@ class Scheduler(SchedulerVerbs):
                 "connection differs between the tasks; all of one call go into one transaction",
                 field="connection",
             )
-        return [house.handle(answer) for answer in await house.store_many(requests)]
+        return await house.handles(await house.store_many(requests))
 
     async def restore(self, wait: Seconds = 3.0) -> RestoreReport:
         """Take back what dead nodes left; names what was interrupted, unknown, or in error.

@@ -130,11 +130,10 @@ class Switchboard:
         """One lane for each (queue, priority), with the earliest time."""
         first: dict[tuple[str, int], float] = {}
         now = self._house.clock.now()
-        for request in requests:
-            due_in = request.delay
-            if request.at is not None:
-                due_in = max(0.0, (request.at - now).total_seconds())
-            lane = request.queue, request.priority
+        asked = {(one.queue, one.priority, one.at, one.delay) for one in requests}
+        for queue, priority, at, delay in asked:
+            due_in = delay if at is None else max(0.0, (at - now).total_seconds())
+            lane = queue, priority
             if due_in < first.get(lane, float("inf")):
                 first[lane] = due_in
         return [Lane(*lane, due_in) for lane, due_in in first.items()]
