@@ -22,6 +22,7 @@ from rota.control.tasks import CancelAnswer
 from rota.core.clock import Seconds
 from rota.core.ports import Repository
 from rota.core.task import Attempt, Change, Task
+from rota.errors import SchemaMismatch
 from rota.registry import Bound, Work, WorkRegistry
 from rota.storage.sync import RestoreReport
 
@@ -92,6 +93,11 @@ class Blocking(BlockingRecurringFace, BlockingLookingFace):
     def node(self) -> int:
         """As :attr:`Scheduler.node`."""
         return self._scheduler.node
+
+    @property
+    def unfit(self) -> SchemaMismatch | None:
+        """As :attr:`Scheduler.unfit`."""
+        return self._scheduler.unfit
 
     @property
     def restored(self) -> RestoreReport:

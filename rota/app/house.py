@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,7 +54,7 @@ class House:
     """All parts of one running scheduler; the ``switchboard`` has the wires between them.
 
     Made on the event loop that will run it; ``Scheduler`` is its face and decides when
-    what starts and stops.
+    what starts and stops. ``on_unfit`` is called on the loop when it is to leave by itself.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class House:
         repository: Repository,
         settings: Settings,
         clock: Clock,
+        on_unfit: Callable[[], object] = lambda: None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.process = os.getpid()
@@ -72,6 +73,7 @@ class House:
         self.settings = settings
         self.clock = clock
         self.closing = False
+        self.on_unfit = on_unfit
         self.wires = Switchboard(self)
         self.holdback = Holdback(self)
         self.offload = Offload(name="rota-reader")
@@ -85,13 +87,14 @@ class House:
             on_dead=self.wires.dying,
             on_cancels=self.wires.cancels,
             on_may_start=self.wires.may_start,
+            on_unfit=self.wires.unfit,
             watch=self.wires.watch,
         )
         self.engine = Engine(
             concurrency=settings.concurrency,
             limits=settings.limits,
             clock=clock,
-            may_start=lambda: self.life.may_start,
+            may_start=lambda: self.life.may_start and self.life.unfit is None,
             on_free=self.wires.freed,
         )
         self.engine.start()

@@ -95,8 +95,20 @@ async def restore_again(house: House, wait: float) -> RestoreReport:
     return await house.offload.run(_restore, house, wait)
 
 
+async def wind_down(house: House) -> None:
+    """Stop firing and claiming, hand back what waits; what runs goes on. Twice is fine."""
+    house.closing = True
+    dispatcher = house.engine.dispatcher
+    await house.firing.stop()
+    await _within(house.clock, house.soon.flush(), LAST_WRITES)
+    await _stopped(house, house.sync.duty.stop, house.sync.duty.join)
+    for entry in dispatcher.holding():
+        if isinstance(entry, Held) and dispatcher.withdraw(entry):
+            house.intake.give_back(entry)
+
+
 async def move_out(house: House, *, timeout: float | None) -> None:
-    """Stop claiming, hand back what waits, let work end, release the rest, flush, leave."""
+    """Wind down, let work end, release the rest, flush, leave."""
     if os.getpid() != house.process:
         raise ForkedScheduler
     house.closing = True
@@ -107,13 +119,7 @@ async def move_out(house: House, *, timeout: float | None) -> None:
 
 
 async def _clear(house: House, timeout: float | None) -> None:
-    dispatcher = house.engine.dispatcher
-    await house.firing.stop()
-    await _within(house.clock, house.soon.flush(), LAST_WRITES)
-    await _stopped(house, house.sync.duty.stop, house.sync.duty.join)
-    for entry in dispatcher.holding():
-        if isinstance(entry, Held) and dispatcher.withdraw(entry):
-            house.intake.give_back(entry)
+    await wind_down(house)
     await _let_end(house, timeout)
     await _within(house.clock, house.inserter.drain(), LAST_WRITES)
     await house.offload.run(house.finisher.flush, LAST_WRITES)

@@ -20,6 +20,8 @@ async def take_health(house: House) -> Health:
     agenda, trouble = await _ask(house)
     troubles = [f"{duty.name}: {duty.error}" for duty in house.duties if duty.error is not None]
     troubles += house.watch.troubles
+    if house.life.unfit is not None:
+        troubles.append(f"schema: {house.life.unfit}")
     if trouble is not None:
         troubles.append(f"database: {trouble}")
     live = house.wires.loop_lag < LIVE and not house.watch.stalled

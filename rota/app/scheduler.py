@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from typing_extensions import Unpack
 
 from rota.app.house import House
-from rota.app.living import move_in, move_out, restore_again
+from rota.app.living import move_in, move_out, restore_again, wind_down
 from rota.app.requests import TaskOptions, TaskSpec
 from rota.app.settings import Settings, check_queues, check_span
 from rota.app.starting import Starting
@@ -21,7 +23,7 @@ from rota.core.events import Listener
 from rota.core.ports import Repository
 from rota.core.request import ScheduleRequest
 from rota.core.task import Claimed
-from rota.errors import ForkedScheduler, InvalidArgument, SchedulerNotRunning
+from rota.errors import ForkedScheduler, InvalidArgument, SchedulerNotRunning, SchemaMismatch
 from rota.registry import Bound, Work, WorkRegistry
 from rota.scheduler.engine import check_concurrency
 from rota.storage.open import open_repository
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from rota.background import Blocking
 
 R = TypeVar("R")
+
+log = logging.getLogger("rota")
 
 
 class Scheduler(SchedulerVerbs):
@@ -120,6 +124,9 @@ class Scheduler(SchedulerVerbs):
         self._starting = Starting()
         self._pid = os.getpid()
         self._restored = RestoreReport()
+        self._unfit: SchemaMismatch | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._grew_unfit = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -153,7 +160,15 @@ class Scheduler(SchedulerVerbs):
     @property
     def node(self) -> int:
         """This node's present incarnation."""
-        return self._open().life.id
+        return self._entered().life.id
+
+    @property
+    def unfit(self) -> SchemaMismatch | None:
+        """Why it drains and stops by itself: the schema was changed beyond this node's code.
+
+        None as long as they fit. Runs end as usual meanwhile; verbs raise the same.
+        """
+        return self._unfit if self._house is None else self._house.life.unfit
 
     @property
     def restored(self) -> RestoreReport:
@@ -165,7 +180,7 @@ class Scheduler(SchedulerVerbs):
         """The same verbs for threads of this service, blocking."""
         from rota.background import Blocking
 
-        return Blocking(self, self._open().loop)
+        return Blocking(self, self._entered().loop)
 
     async def start(self) -> None:
         """Open the database, join the other nodes, restore, begin to work.
@@ -190,8 +205,11 @@ class Scheduler(SchedulerVerbs):
             repository=repository,
             settings=self._settings,
             clock=self._clock,
+            on_unfit=self._leave,
         )
         self._pid = os.getpid()
+        self._unfit, self._leaving = None, None
+        self._grew_unfit.clear()
         try:
             self._restored = await move_in(house, start_timeout=self._settings.start_timeout)
         except BaseException:
@@ -200,6 +218,8 @@ class Scheduler(SchedulerVerbs):
             repository.close()
             raise
         self._house = house
+        if house.life.unfit is not None:
+            self._leave()
 
     async def shutdown(self, timeout: Seconds | None = 30.0) -> None:
         """Stop claiming, let work end for ``timeout`` seconds (None: as long as it takes).
@@ -210,8 +230,27 @@ class Scheduler(SchedulerVerbs):
         limit = None if timeout is None else check_span(timeout, "timeout", 0.0)
         await self._starting.give_up()
         house, self._house = self._house, None
+        leaving = None if self._leaving is asyncio.current_task() else self._leaving
         if house is not None:
+            self._unfit = house.life.unfit
+            if leaving is not None:
+                leaving.cancel()  # how long runs may go on is for this call to say
             await move_out(house, timeout=limit)
+        elif leaving is not None:
+            await asyncio.wait([leaving])
+
+    def _leave(self) -> None:
+        """Begin to leave, since schema and code do not fit any more; on the loop, once."""
+        house = self._house
+        if house is not None and self._leaving is None:
+            self._leaving = house.loop.create_task(self._leave_when_idle(house))
+            self._grew_unfit.set()
+
+    async def _leave_when_idle(self, house: House) -> None:
+        await wind_down(house)
+        await house.engine.dispatcher.idle()
+        await self.shutdown()
+        log.error("node %s has stopped; start it with a version that fits", house.life.name)
 
     @overload
     async def schedule(
@@ -288,10 +327,23 @@ class Scheduler(SchedulerVerbs):
         return self._restored
 
     def _open(self) -> House:
+        house = self._entered()
+        if house.life.unfit is not None:
+            raise _again(house.life.unfit)
+        return house
+
+    def _entered(self) -> House:
         if self._house is None:
+            if self._unfit is not None:
+                raise _again(self._unfit)
             raise SchedulerNotRunning(
                 "the scheduler is not running; use `async with Scheduler(…)` or await start()"
             )
         if os.getpid() != self._pid:
             raise ForkedScheduler
         return self._house
+
+
+def _again(error: SchemaMismatch) -> SchemaMismatch:
+    """The same for another caller, whose traceback is its own."""
+    return type(error)(str(error), found=error.found, needed=error.needed)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from rota.core.clock import Cancellable
 from rota.core.context import Token
-from rota.core.events import Died, Event, Finished, Started, TookBack
+from rota.core.events import Died, Event, Finished, Started, TookBack, Unfit
 from rota.core.ports import Signals
 from rota.core.request import ScheduleRequest
 from rota.core.run import ExternalStateChange, Run, Stop
 from rota.core.task import CancelNotice, Ending, Finish, Lane, NewTask, Rescued, Stored
-from rota.errors import SchedulerNotRunning, StorageError
+from rota.errors import SchedulerNotRunning, SchemaMismatch, StorageError
 from rota.scheduler.executor import Held
 
 if TYPE_CHECKING:
@@ -242,6 +242,14 @@ class Switchboard:
                 run.stop(Stop.LOST, "the lease was lost")
         house.sync.forget()
         self.emit(Died(node))
+
+    def unfit(self, error: SchemaMismatch) -> None:
+        """The schema was changed beyond this code; in the heartbeat's thread, once."""
+        self._house.loop.call_soon_threadsafe(self._unfit, error)
+
+    def _unfit(self, error: SchemaMismatch) -> None:
+        self.emit(Unfit(error))
+        self._house.on_unfit()
 
     def watch(self) -> None:
         """In the heartbeat's thread, each turn: what hangs or stands, runs changed from outside."""

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from rota.core.events import Died, Event, Finished, Started, TookBack
+from rota.core.events import Died, Event, Finished, Started, TookBack, Unfit
 from rota.core.task import Stored
 
 _FINAL = frozenset({Stored.DONE, Stored.FAILED, Stored.CANCELLED})
 
 
 class Entry(NamedTuple):
-    """One line: ``ready``, ``started``, ``accepted``, ``refused``, ``took_back`` or ``died``.
+    """One line: what was told (``kind``), when, and whose token or which tasks it is about.
 
     ``at`` is wall time; all processes of the demonstration are on one machine.
     """
@@ -86,6 +86,8 @@ def _entry(event: Event, at: float) -> Entry:
             return Entry("took_back", at, tasks=tasks)
         case Died(node=node):
             return Entry("died", at, node)
+        case Unfit():
+            return Entry("unfit", at)
 
 
 def _decode(line: bytes) -> Entry:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rota.core.context import Token
 from rota.core.task import Ending, Stored
+from rota.errors import SchemaMismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +46,15 @@ class Died:
     node: int
 
 
-Event = Started | Finished | TookBack | Died
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """The database's schema was changed beyond this node's code: it drains, then stops.
+
+    ``error`` says what fits; every verb raises it from now on.
+    """
+
+    error: SchemaMismatch
+
+
+Event = Started | Finished | TookBack | Died | Unfit
 Listener = Callable[[Event], object]

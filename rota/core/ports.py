@@ -282,7 +282,11 @@ class NodeStore(Protocol):
         """Enter this incarnation."""
 
     def beat(self, node: int, lease: float) -> bool:
-        """Extend the lease; False when the row is gone: this incarnation is dead."""
+        """Extend the lease; False when the row is gone: this incarnation is dead.
+
+        Raises ``SchemaMismatch``, the lease extended all the same, when the schema was changed
+        so that this code cannot work with it any more: the node drains and stops.
+        """
 
     def leave(self, node: int) -> None:
         """Remove the incarnation; tasks it still holds become claimable like a dead node's."""

@@ -15,7 +15,7 @@ from rota.core.eventlog import about
 from rota.core.ids import new_incarnation
 from rota.core.ports import Repository
 from rota.core.task import CancelNotice, Membership
-from rota.errors import InvalidArgument, StorageUnavailable
+from rota.errors import InvalidArgument, SchemaMismatch, StorageUnavailable
 
 log = logging.getLogger("rota.node")
 
@@ -34,7 +34,8 @@ class NodeLife:
     it does not kill. Without a confirmed heartbeat for a lease the node starts nothing
     new. ``on_dead`` is called in the heartbeat's thread when the row is gone, before
     the new incarnation joins; ``on_cancels`` with the requests to stop that stand, each time;
-    ``on_may_start`` when a node that was to start nothing may do so again.
+    ``on_may_start`` when a node that was to start nothing may do so again;
+    ``on_unfit`` once, when the schema has been changed beyond this code.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class NodeLife:
         on_dead: Callable[[int], object] = lambda _: None,
         on_cancels: Callable[[list[CancelNotice]], object] = lambda _: None,
         on_may_start: Callable[[], object] = lambda: None,
+        on_unfit: Callable[[SchemaMismatch], object] = lambda _: None,
         watch: Callable[[], object] = lambda: None,
         close: Callable[[], object] = lambda: None,
     ) -> None:
@@ -66,7 +68,9 @@ class NodeLife:
         self._on_dead = on_dead
         self._on_cancels = on_cancels
         self._on_may_start = on_may_start
+        self._on_unfit = on_unfit
         self._watch = watch
+        self.unfit: SchemaMismatch | None = None  #: why nothing is to be taken any more
         self._id = new_incarnation()
         self._confirmed = float("-inf")
         self._late_until = float("-inf")
@@ -124,6 +128,12 @@ class NodeLife:
             # our lease for that, so the next beat must not wait for its time.
             self._next_beat = float("-inf")
             raise
+        except SchemaMismatch:
+            # A table or column is gone, perhaps by an upgrade: the ledger tells, and a node
+            # that drains keeps its lease.
+            if self._joined.is_set():
+                self._beat(self._clock.monotonic())
+            raise
 
     def _turn(self) -> float:
         self._watch()
@@ -157,7 +167,13 @@ class NodeLife:
         self.join()
 
     def _beat(self, now: float) -> None:
-        alive = self._repository.beat(self._id, self.lease)
+        try:
+            alive = self._repository.beat(self._id, self.lease)
+        except SchemaMismatch as error:
+            if not error.found:
+                raise  # tables are missing: somebody may be about to restore them
+            self._fits_no_more(error)
+            alive = True
         if not alive:
             self.died()
             return
@@ -174,6 +190,17 @@ class NodeLife:
         self._next_beat = sent + self.heartbeat
         if stood_still and self.may_start:
             self._on_may_start()
+
+    def _fits_no_more(self, error: SchemaMismatch) -> None:
+        if self.unfit is None:
+            self.unfit = error
+            log.error(
+                "node %s drains and stops: %s",
+                self.name,
+                error,
+                extra=about("unfit", node=self._id, found=error.found, needed=error.needed),
+            )
+            self._on_unfit(error)
 
     def _late(self, now: float) -> bool:
         """Whether our heartbeat is overdue: what held it up may hold up the others'."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from rota.core.task import CancelNotice, Membership, NodeView, Rescued
+from rota.storage.postgres.address import shown
 from rota.storage.postgres.parts import Parts
+from rota.storage.schema import ledger
 from rota.storage.verbs import looking
 
 
@@ -16,9 +18,16 @@ class PostgresNodes(Parts):
             self._rescuing.join(session, node)
 
     def beat(self, node: int, lease: float) -> bool:
-        """Extend the lease; False when the row is gone: this incarnation is dead."""
+        """Extend the lease; False when the row is gone: this incarnation is dead.
+
+        Raises ``SchemaMismatch`` once it is extended, when the schema has come to be another.
+        """
         with self._connections.session() as session:
-            return self._rescuing.beat(session, node, lease)
+            standing = self._rescuing.beat(session, node, lease)
+        if standing is None:
+            return False
+        ledger.require(*standing, url=shown(self._connections.url), schema=self._schema)
+        return True
 
     def leave(self, node: int) -> None:
         """Remove the incarnation; what it still holds is anybody's to rescue."""

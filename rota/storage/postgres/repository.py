@@ -9,6 +9,7 @@ import sqlalchemy
 
 from rota.core.clock import Clock
 from rota.core.ports import Signals
+from rota.storage.postgres import upgrading
 from rota.storage.postgres.address import parse_url, shown
 from rota.storage.postgres.auditing import PostgresAuditing
 from rota.storage.postgres.claims import PostgresClaims
@@ -79,11 +80,11 @@ class PostgresRepository(
     def upgrade(self) -> list[int]:
         """Apply what the schema lacks, and make the history's next partitions; the steps applied.
 
-        On a connection without a statement timeout: an index takes what it takes.
+        On a connection without a statement timeout: an index takes what it takes. A table
+        that others use is tried again for a minute, then raises ``StorageUnavailable``.
         """
         self._connections.reopen()
-        with self._connections.unhurried() as conn:
-            applied = ledger.upgrade(conn, schema=self._schema)
+        applied = upgrading.upgrade(self._connections, clock=self._clock, schema=self._schema)
         self._tidying.make_partitions(self._connections)
         return applied
 

@@ -13,16 +13,20 @@ from rota.storage.postgres.connections import Session
 from rota.storage.postgres.ending import End
 from rota.storage.postgres.feeding import told
 from rota.storage.postgres.finishing import Finishing
+from rota.storage.schema import ledger
 
 _JOIN = """insert into {s}rota_node
     (id, name, host, pid, started_at, lease_seconds, lease_until, session_lock, version)
   values (%(id)s, %(name)s, %(host)s, %(pid)s, {now}, %(lease)s,
     {now} + make_interval(secs => %(lease)s), %(locked)s, %(version)s)
   on conflict (id) do update set lease_until = excluded.lease_until"""
-_BEAT = """update {s}rota_node
+_BEAT = (
+    """update {s}rota_node
   set lease_seconds = %(lease)s, lease_until = {now} + make_interval(secs => %(lease)s),
     session_lock = session_lock or %(locked)s
-  where id = %(node)s returning 1"""
+  where id = %(node)s returning """
+    + ledger.STANDING
+)
 _LEAVE = "delete from {s}rota_node where id = %(node)s"
 
 #: What is left of a node's lease once its process is seen to be gone: time enough for one
@@ -152,10 +156,16 @@ class Rescuing:
             version=node.version,
         )
 
-    def beat(self, session: Session, node: int, lease: float) -> bool:
-        """Extend the lease, and take the lock again if the connection is a new one."""
+    def beat(
+        self, session: Session, node: int, lease: float
+    ) -> tuple[int | None, int | None] | None:
+        """Extend the lease, and take the lock again if the connection is a new one.
+
+        How the schema stands, as ``ledger.require`` wants it; None when the row is gone.
+        """
         locked = self._hold(session, node)
-        return bool(session.rows(self._beat, node=node, lease=float(lease), locked=locked))
+        rows = session.rows(self._beat, node=node, lease=float(lease), locked=locked)
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def leave(self, session: Session, node: int) -> None:
         """Delete the node's row; its leases are then anybody's to rescue."""

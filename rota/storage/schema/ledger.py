@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, inspect, select
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 
 #: Advisory lock of an upgrade on PostgreSQL: "rota" in ASCII.
 _UPGRADE_LOCK = 0x726F7461
+#: DDL waits so long for each of its locks: whatever waits for an exclusive lock holds up
+#: everybody behind it.
+_LOCK_TIMEOUT = "100ms"
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
+
+#: What a heartbeat reads along with its own row, for ``require``: two columns.
+STANDING = (
+    "(select max(version) from {s}rota_schema), (select max(compatible_from) from {s}rota_schema)"
+)
 
 _LEDGER = {
     "postgresql": "create table {s}rota_schema (version integer primary key, name text not null, "
@@ -36,15 +45,13 @@ class Step(NamedTuple):
     ddl: dict[str, str]
 
 
+def _step(module: ModuleType) -> Step:
+    ddl = {"postgresql": module.POSTGRESQL, "sqlite": module.SQLITE}
+    return Step(module.VERSION, module.NAME, module.COMPATIBLE_FROM, ddl)
+
+
 #: Every step this code knows, in order.
-STEPS: tuple[Step, ...] = (
-    Step(
-        step_0001.VERSION,
-        step_0001.NAME,
-        step_0001.COMPATIBLE_FROM,
-        {"postgresql": step_0001.POSTGRESQL, "sqlite": step_0001.SQLITE},
-    ),
-)
+STEPS: tuple[Step, ...] = (_step(step_0001),)
 
 
 def newest(steps: tuple[Step, ...] = STEPS) -> int:
@@ -66,7 +73,20 @@ def check(
 ) -> None:
     """Raise ``SchemaTooOld`` or ``SchemaTooNew`` unless this code can work with the database."""
     applied = _applied(conn, schema)
-    found, needed = max((row[0] for row in applied), default=0), newest(steps)
+    found = max((row[0] for row in applied), default=0)
+    require(found, max((row[1] for row in applied), default=0), url=url, schema=schema, steps=steps)
+
+
+def require(
+    found: int | None,
+    oldest_code: int | None,
+    *,
+    url: str = "…",
+    schema: str | None = None,
+    steps: tuple[Step, ...] = STEPS,
+) -> None:
+    """As ``check``, of what was read: the newest step, and the oldest code all steps serve."""
+    found, oldest_code, needed = found or 0, oldest_code or 0, newest(steps)
     if found < needed:
         what = f"is at step {found}" if found else "has no rota tables"
         option = f" --schema {schema}" if schema else ""
@@ -76,7 +96,6 @@ def check(
             found=found,
             needed=needed,
         )
-    oldest_code = max(row[1] for row in applied)
     if oldest_code > needed:
         raise SchemaTooNew(
             f"the database is at step {found}, which this version of rota (step {needed}) cannot "
@@ -92,12 +111,15 @@ def upgrade(
     """Apply what is missing, all in one transaction; the versions applied.
 
     Two at once are safe: the second waits, then finds nothing to do. ``conn`` must be
-    fresh, without a transaction; it is left without one.
+    fresh, without a transaction; it is left without one. On PostgreSQL a table that others
+    use for longer than an instant raises the driver's error, for the caller to try again.
     """
     if conn.dialect.name == "postgresql":
         conn = conn.execution_options(isolation_level="READ COMMITTED")
         with conn.begin():
+            conn.exec_driver_sql("set local lock_timeout = 0")
             conn.exec_driver_sql(f"select pg_advisory_xact_lock({_UPGRADE_LOCK})")
+            conn.exec_driver_sql(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
             return _apply(conn, schema, steps)
     # The driver is in autocommit: BEGIN is ours, and takes the writer's lock before reading.
     conn.exec_driver_sql("begin immediate")

@@ -27,6 +27,7 @@ _UNAVAILABLE = {
     "SQLITE_INTERRUPT": "was interrupted; try again",
     "SQLITE_PROTOCOL": "is locked by another program; try again",
 }
+_MISSING = ("no such table: rota_", "no such column: ", " has no column named ")
 _BROKEN = {
     "SQLITE_CORRUPT": "is damaged; restore it from a backup, or repair it with sqlite3 .recover",
     "SQLITE_NOTADB": "is not an SQLite database; name another file",
@@ -66,9 +67,9 @@ def translate(error: BaseException) -> StorageError:
         isinstance(orig, OverflowError) or name == "SQLITE_TOOBIG"
     ):
         return DataRefused(f"SQLite refused a row for its data ({orig}); correct the task")
-    if "no such table: rota_" in str(orig):
+    if any(said in str(orig) for said in _MISSING):
         return SchemaTooOld(
-            f"the database lost rota's tables ({orig}); run: rota db upgrade --url …",
+            f"the database lost a table or column of rota's ({orig}); run: rota db upgrade --url …",
             found=0,
             needed=1,
         )

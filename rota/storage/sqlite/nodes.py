@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from rota.core.task import CancelNotice, Membership, NodeView, Rescued
+from rota.storage.schema import ledger
 from rota.storage.sqlite import keeping, rescuing
 from rota.storage.sqlite.connections import raw
 from rota.storage.sqlite.desk import Desk
@@ -37,9 +38,13 @@ class SQLiteNodes:
         )
 
     def beat(self, node: int, lease: float) -> bool:
-        return self._desk.write(
+        standing = self._desk.write(
             lambda conn: rescuing.beat(raw(conn), node, lease, self._desk.micros()), urgent=True
         )
+        if standing is None:
+            return False
+        ledger.require(*standing, url=f"sqlite:///{self._desk.path}")
+        return True
 
     def leave(self, node: int) -> None:
         self._desk.write(lambda conn: rescuing.leave(raw(conn), node))

@@ -87,7 +87,7 @@ class SQLiteRepository(
             try:
                 # Changing the journal mode does not wait for other connections by itself.
                 with self._locks.turn():
-                    connection = self._prepared()
+                    connection, _ = self._prepared()
             except BaseException:
                 self._locks.close()
                 raise
@@ -95,15 +95,30 @@ class SQLiteRepository(
             self._writer.start(connection)
             self._opened = True
 
-    def _prepared(self) -> Connection:
+    def upgrade(self) -> list[int]:
+        """Apply what the schema lacks, as ``open`` does; the steps applied."""
+        check_place(self.path)
+        with self._guard, spoken_plainly():
+            if self._opened:
+                return []
+            self._locks.open()
+            try:
+                with self._locks.turn():
+                    connection, applied = self._prepared()
+                    connection.close()
+            finally:
+                self._locks.close()
+        return applied
+
+    def _prepared(self) -> tuple[Connection, list[int]]:
         connection = self._connections.connect()
         try:
-            ledger.upgrade(connection)
+            applied = ledger.upgrade(connection)
             ledger.check(connection, url=f"sqlite:///{self.path}")
         except BaseException:
             connection.close()
             raise
-        return connection
+        return connection, applied
 
     def close(self) -> None:
         """Write what was handed in, then give everything back; safe to call twice."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rota.core.options import options_or_default
 from rota.core.task import Membership, NewTask, Rescued, Stored
 from rota.storage.following import follow_lost
+from rota.storage.schema import ledger
 from rota.storage.sqlite.ending import (
     Back,
     Ended,
@@ -26,6 +27,10 @@ from rota.storage.sqlite.inserting import insert_tasks
 _JOIN = """insert or replace into rota_node
  (id, name, host, pid, started_at, lease_seconds, lease_until, version)
  values (?, ?, ?, ?, ?, ?, ?, ?)"""
+_BEAT = (
+    "update rota_node set lease_until = ?, lease_seconds = ? where id = ? returning "
+    + ledger.STANDING.format(s="")
+)
 _ORPHANS = """select l.node, l.batch, l.ids from rota_lease l
  where (l.deadline is null and not exists (select 1 from rota_node n where n.id = l.node))
  or l.deadline <= ? limit ?"""
@@ -60,13 +65,12 @@ def join(driver: sqlite3.Connection, member: Membership, now: int) -> None:
     )
 
 
-def beat(driver: sqlite3.Connection, node: int, lease: float, now: int) -> bool:
-    """Extend the lease; False when the row is gone."""
-    changed = driver.execute(
-        "update rota_node set lease_until = ?, lease_seconds = ? where id = ?",
-        (now + round(lease * 1e6), lease, node),
-    )
-    return changed.rowcount > 0
+def beat(
+    driver: sqlite3.Connection, node: int, lease: float, now: int
+) -> tuple[int | None, int | None] | None:
+    """Extend the lease; how the schema stands, for ``ledger.require``, None without a row."""
+    rows = driver.execute(_BEAT, (now + round(lease * 1e6), lease, node)).fetchall()
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def leave(driver: sqlite3.Connection, node: int) -> None:
