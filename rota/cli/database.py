@@ -28,7 +28,9 @@ def dialect_of(url: str) -> Dialect:
 def upgrade(url: str, schema: str | None) -> list[int]:
     """Apply the steps the database lacks; their numbers."""
     if dialect_of(url) == "sqlite":
-        return _upgrade_sqlite(url)
+        from rota.storage.sqlite import SQLiteRepository
+
+        return SQLiteRepository(url, clock=SystemClock()).upgrade()
     from rota.storage.postgres import PostgresRepository
 
     repository = PostgresRepository(url, clock=SystemClock(), schema=schema)
@@ -36,19 +38,6 @@ def upgrade(url: str, schema: str | None) -> list[int]:
         return repository.upgrade()
     finally:
         repository.close()
-
-
-def _upgrade_sqlite(url: str) -> list[int]:
-    try:
-        before = version(url, None)
-    except NotFound:
-        before = 0
-    repository = open_repository(url, clock=SystemClock())
-    try:
-        repository.open()
-    finally:
-        repository.close()
-    return list(range(before + 1, version(url, None) + 1))
 
 
 def version(url: str, schema: str | None) -> int:

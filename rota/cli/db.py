@@ -32,7 +32,7 @@ def upgrade(url: str | None, schema: str | None, as_json: bool) -> None:
 @placed
 @click.pass_context
 def status(ctx: click.Context, url: str | None, schema: str | None, as_json: bool) -> None:
-    """Show the schema's step found and the one needed; exit 1 if they do not fit."""
+    """Show the schema's step found and the one needed; exit 5 if they do not fit."""
     from rota.storage.schema import ledger
 
     url = Place(url).named
@@ -45,7 +45,7 @@ def status(ctx: click.Context, url: str | None, schema: str | None, as_json: boo
     text = f"found   {found}\nneeded  {needed}\n{problem or 'this version of rota fits'}"
     _answer(as_json, text, found=found, needed=needed, fits=problem is None, problem=problem)
     if problem is not None:
-        ctx.exit(exits.FAILED)
+        ctx.exit(exits.UNFIT)
 
 
 @db.command()

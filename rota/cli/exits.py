@@ -12,6 +12,7 @@ from rota.errors import (
     LeaseLost,
     NotFound,
     RotaError,
+    SchemaMismatch,
     StaleVersion,
     WrongState,
 )
@@ -21,6 +22,8 @@ FAILED = 1
 USAGE = 2
 NOT_FOUND = 3
 CONFLICT = 4
+#: The database's schema and this version of rota: starting again does not help.
+UNFIT = 5
 #: As shells have it: 128 + SIGINT.
 INTERRUPTED = 130
 
@@ -42,6 +45,8 @@ def status_of(error: RotaError) -> int:
         return NOT_FOUND
     if isinstance(error, _CONFLICTS):
         return CONFLICT
+    if isinstance(error, SchemaMismatch):
+        return UNFIT
     return FAILED
 
 

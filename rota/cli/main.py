@@ -55,7 +55,7 @@ def rota(debug: bool) -> None:
     """Timed work that survives: durable tasks on SQLite or PostgreSQL.
 
     Exit status: 0 well, 1 failed, 2 wrong use, 3 not found, 4 another state than needed,
-    130 interrupted.
+    5 schema and version do not fit, 130 interrupted.
     """
 
 

@@ -31,7 +31,10 @@ async def serve(
     begin: Callable[[], Awaitable[object]] | None = None,
     as_json: bool = False,
 ) -> None:
-    """Start it, say what it serves, and leave it in order when a signal comes."""
+    """Start it, say what it serves, and leave it in order when a signal comes.
+
+    Raises ``SchemaMismatch`` when it left because schema and code do not fit any more.
+    """
     asked = _Asked(scheduler)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,14 +46,28 @@ async def serve(
                 await begin()
             _say(scheduler, what, as_json=as_json)
             asked.ready = True
-            await asked.to_stop.wait()
+            await _until_asked(scheduler, asked)
             if not as_json:
                 click.echo(f"draining for at most {span(timeout)}; once more stops at once")
         finally:
             await scheduler.shutdown(timeout)
+        if scheduler.unfit is not None:
+            raise scheduler.unfit
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def _until_asked(scheduler: Scheduler, asked: _Asked) -> None:
+    """Wait for a signal, or for the scheduler to see that it does not fit its database."""
+    waits = [
+        asyncio.ensure_future(asked.to_stop.wait()),
+        asyncio.ensure_future(scheduler._grew_unfit.wait()),  # noqa: SLF001 - for this face alone
+    ]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    asked.stop()
 
 
 class _Asked:
@@ -69,15 +86,20 @@ class _Asked:
             if self._starting is not None:
                 self._starting.cancel()
         elif not self.to_stop.is_set():
-            self._house = self._scheduler._open()  # noqa: SLF001 - shutdown lets go of it
-            self.to_stop.set()
+            self.stop()
         else:
             self._stop_at_once()
+
+    def stop(self) -> None:
+        """Drain; another signal stops at once."""
+        if self._house is None:
+            self._house = self._scheduler._house  # noqa: SLF001 - shutdown lets go of it
+        self.to_stop.set()
 
     def _stop_at_once(self) -> None:
         """Cancel what runs; what does not heed that is left to the other nodes."""
         exits.complain("stopping at once; what has not ended will run again")
-        for run in list(self._house.executor.runs.values()):
+        for run in [] if self._house is None else list(self._house.executor.runs.values()):
             run.stop(Stop.SHUTDOWN, "the node was stopped")
         asyncio.get_running_loop().call_later(_LAST, os._exit, exits.FAILED)
 

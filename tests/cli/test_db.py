@@ -57,7 +57,7 @@ def test_status_of_a_database_without_tables_says_what_to_do(
     with sqlite3.connect(tmp_path / "rota.db") as other:
         other.execute("create table mine (a)")
     other.close()
-    assert run(["db", "status", "--url", file_url]) == exits.FAILED
+    assert run(["db", "status", "--url", file_url]) == exits.UNFIT
     out = capsys.readouterr().out
     assert out.startswith("found   0\n")
     assert f"rota db upgrade --url {file_url}" in out
@@ -71,7 +71,7 @@ def test_status_of_a_database_from_the_future(
     with sqlite3.connect(tmp_path / "rota.db") as other:
         other.execute("insert into rota_schema values (99, 'later', 0, 99)")
     other.close()
-    assert run(["db", "status", "--url", file_url, "--json"]) == exits.FAILED
+    assert run(["db", "status", "--url", file_url, "--json"]) == exits.UNFIT
     answer = json.loads(capsys.readouterr().out)
     assert (answer["found"], answer["fits"]) == (99, False)
     assert "99" in answer["problem"]
@@ -111,7 +111,7 @@ def test_postgres_upgrade_and_status(
     postgres_url: str, empty_schema: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = ["--url", postgres_url, "--schema", empty_schema]
-    assert run(["db", "status", *place]) == exits.FAILED
+    assert run(["db", "status", *place]) == exits.UNFIT
     assert f"--schema {empty_schema}" in capsys.readouterr().out
     assert run(["db", "upgrade", *place]) == 0
     assert run(["db", "status", *place]) == 0

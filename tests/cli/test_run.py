@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rota import Scheduler
+from rota.cli import exits
 from tests.cli.command import COMMAND, environment, rota
 
 APP = """
@@ -36,7 +40,7 @@ def deaf() -> None:
 def quick(n: int) -> int:
     return n + 1
 
-scheduler = Scheduler(works, "sqlite:///app.db", name="app", poll=0.5)
+scheduler = Scheduler(works, "sqlite:///app.db", name="app", poll=0.5, lease=3, heartbeat=1)
 
 def make():
     return scheduler
@@ -158,6 +162,40 @@ async def test_a_thread_that_does_not_end_does_not_hold_up_the_node(
     assert handle.id in line
     assert said in line
     assert task.status == status
+
+
+async def test_a_node_whose_database_was_upgraded_beyond_it_drains_and_exits_with_5(
+    app: Path,
+) -> None:
+    command = [*COMMAND, "run", "service:make", "--timeout", "0.2"]
+    options: dict[str, Any] = {"cwd": app, "env": ENVIRONMENT, "text": True}
+    url = f"sqlite:///{app / 'app.db'}"
+    # The client does not look at the schema meanwhile.
+    rare: dict[str, Any] = {"heartbeat": 3600, "lease": 7200}
+    async with Scheduler(None, url, queues=[], allow_unknown=True, **rare) as client:
+        handle = await client.schedule("wait", {"seconds": 600}, queue="slow")
+        with (
+            contextlib.closing(sqlite3.connect(app / "app.db")) as other,
+            subprocess.Popen(command, stdout=-1, stderr=-1, **options) as node,
+        ):
+            with (app / "pipe").open() as pipe:
+                assert pipe.readline() == "begun\n"
+            other.execute("insert into rota_schema values (9, 'later', 0, 9)")
+            other.commit()
+            said, complaint = node.communicate(timeout=30)
+            again = say(app, "run", "service:make")
+            other.execute("delete from rota_schema where version = 9")
+            other.commit()
+        assert node.returncode == exits.UNFIT == 5
+        assert said.splitlines()[1] == "draining for at most 200 ms; once more stops at once"
+        logged, error = complaint.splitlines()
+        fact = "the database is at step 9, which this version of rota (step 1) cannot work with"
+        remedy = "install a version that knows step 9 or later"
+        assert logged.endswith(f"ERROR rota.node: node app drains and stops: {fact}; {remedy}")
+        assert error == f"error: {fact}; {remedy}"
+        assert (again.returncode, again.stderr.strip()) == (exits.UNFIT, error)
+        task = await handle.info()
+        assert (task.status, task.attempt) == ("scheduled", 0)
 
 
 def test_a_broken_module_is_one_line_and_all_of_it_with_debug(app: Path) -> None:
