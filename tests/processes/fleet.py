@@ -30,7 +30,9 @@ class NodeProcess:
     ``news`` is notified of every line.
     """
 
-    def __init__(self, config: Line, directory: Path, news: threading.Condition) -> None:
+    def __init__(
+        self, config: Line, directory: Path, news: threading.Condition, code: Path
+    ) -> None:
         name = config["name"]
         path = directory / f"{name}.json"
         path.write_text(json.dumps(config), encoding="utf-8")
@@ -43,7 +45,7 @@ class NodeProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                cwd=ROOT,
+                cwd=code,
             )
         self.told: list[Line] = []
         self._waited: set[int] = set()
@@ -186,7 +188,11 @@ class Fleet:
     def launch(
         self, name: str, *, works: Iterable[str] = ("quick", "hold"), **more: Any
     ) -> NodeProcess:
-        """Start a node without waiting for it; what is no option of ours is the scheduler's."""
+        """Start a node without waiting for it; what is no option of ours is the scheduler's.
+
+        ``code`` is the tree whose node program and rota it runs, this one unless said.
+        """
+        code = more.pop("code", ROOT)
         own = {key: more.pop(key) for key in ("open", "die_after_claim") if key in more}
         options = {"lease": 3, "heartbeat": 1, "poll": 1, "concurrency": 4, **more}
         if self.schema is not None:
@@ -199,7 +205,7 @@ class Fleet:
             "options": options,
             **own,
         }
-        node = NodeProcess(config, self.directory, self._news)
+        node = NodeProcess(config, self.directory, self._news, code)
         self._nodes.append(node)
         return node
 

@@ -17,7 +17,7 @@ from typing import Any
 from rota import Context, Scheduler, WorkRegistry
 from rota.control.handle import TaskHandle
 from rota.core.clock import SystemClock
-from rota.core.events import Died, Event, Finished, Started, TookBack
+from rota.core.events import Died, Event, Finished, Started, TookBack, Unfit
 from rota.core.task import Claimed
 from rota.storage.open import open_repository
 from rota.testing import history
@@ -38,7 +38,9 @@ class Node:
         self._gate = asyncio.Event()
         if config.get("open"):
             self._gate.set()
+        self._enough = asyncio.Event()
         self._over = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
         self._handles: dict[str, TaskHandle[Any]] = {}
         self.scheduler = Scheduler(
             self._works(config["works"]),
@@ -111,6 +113,18 @@ class Node:
             return handle.id
 
         return await asyncio.gather(*(one(n) for n in range(count)))
+
+    async def do_stream(self, work: str = "quick", at_a_time: int = 4) -> list[str]:
+        """Tasks, and more once those have ended, until the command ``enough``."""
+        ids: list[str] = []
+        while not self._enough.is_set():
+            some = await self.do_schedule(work, at_a_time)
+            await asyncio.gather(*(self._handles[one].result(20) for one in some))
+            ids += some
+        return ids
+
+    async def do_enough(self) -> None:
+        self._enough.set()
 
     async def do_release(self) -> None:
         self._gate.set()
@@ -227,6 +241,15 @@ class Node:
                 self.say("took_back", tasks=list(tasks))
             case Died(node):
                 self.say("died", node=node)
+            case Unfit(error):
+                self.say("unfit", found=error.found, needed=error.needed)
+                self._ending = asyncio.create_task(self._end())
+
+    async def _end(self) -> None:
+        """As a service does that was told: leave, and end the process."""
+        await self.scheduler.shutdown(None)
+        self.say("stopped")
+        self._over.set()
 
 
 def main() -> None:
