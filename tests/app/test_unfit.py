@@ -259,14 +259,19 @@ async def test_a_column_that_an_upgrade_took_away_does_not_hide_it(
     listener = Listener()
     # No beat comes in this test's time but the one that the failure brings about.
     options: dict[str, Any] = {"heartbeat": 3600, "lease": 7200, "on_event": listener.hear}
-    async with database.scheduler(works, **options):
+    begun, let = holding(works)
+    async with database.scheduler(works, **options) as scheduler:
+        await scheduler.schedule("hold")
+        await begun.wait()
         with other_hand(database) as run:
             now = "0" if kind == "sqlite" else "now()"
             run(
                 "alter table rota_setting rename column value to what;"
                 + upgraded(serves=9).format(now=now)
             )
-        assert isinstance(await listener.wait(), SchemaTooNew)
+            assert isinstance(await listener.wait(), SchemaTooNew)
+            run("alter table rota_setting rename column what to value")
+        let.set()
 
 
 class Standing(MemoryRepository):
