@@ -19,7 +19,7 @@ from rota.cli import exits
 from tests.cli.command import COMMAND, environment, rota
 
 APP = """
-import asyncio, os, threading
+import asyncio, gc, os, threading
 from rota import Scheduler, WorkRegistry
 
 works = WorkRegistry()
@@ -39,6 +39,10 @@ def deaf() -> None:
 @works.register("quick")
 def quick(n: int) -> int:
     return n + 1
+
+@works.register("frozen")
+def frozen() -> int:
+    return gc.get_freeze_count()
 
 scheduler = Scheduler(works, "sqlite:///app.db", name="app", poll=0.5, lease=3, heartbeat=1)
 
@@ -95,6 +99,8 @@ def test_it_says_what_it_serves_and_the_app_checks_what_is_scheduled(
     assert said["works"] == ["deaf", "quick", "wait"]
     done = say(app, "tasks", "schedule", "quick", "-p", "n=7", "--wait", "20")
     assert (json.loads(done.stdout)["result"], done.returncode) == (8, 0)
+    frozen = say(app, "tasks", "schedule", "frozen", "--wait", "20")
+    assert json.loads(frozen.stdout)["result"] > 10_000, "the start-up is left to the collector"
     refused = say(app, "tasks", "schedule", "quick", "-p", "n=seven")
     assert refused.returncode == 2
     assert refused.stderr == "error: n must be an int, not str; pass an int\n"
