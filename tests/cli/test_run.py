@@ -96,7 +96,7 @@ def test_it_says_what_it_serves_and_the_app_checks_what_is_scheduled(
     said = json.loads(node.stdout.readline())
     assert said["serving"] == "service:make on sqlite:///app.db"
     assert (said["queues"], said["pid"]) == (None, node.pid)
-    assert said["works"] == ["deaf", "quick", "wait"]
+    assert said["works"] == ["deaf", "frozen", "quick", "wait"]
     done = say(app, "tasks", "schedule", "quick", "-p", "n=7", "--wait", "20")
     assert (json.loads(done.stdout)["result"], done.returncode) == (8, 0)
     frozen = say(app, "tasks", "schedule", "frozen", "--wait", "20")
