@@ -81,6 +81,15 @@ def span(seconds: float) -> str:
     return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "line"), counted(20_000, "line")
+    ('1 line', '20,000 lines')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def shown(value: object) -> str:
     """Text without what would move the cursor or end the line."""
     text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rota.cli.answers import answer, moment
+from rota.cli.answers import answer, counted, moment
 from rota.cli.client import ask
 from rota.cli.crontab_file import Crontab, local_timezone, read_crontab
 from rota.cli.inputs import span_of
@@ -77,7 +77,7 @@ def import_(url: str | None, schema: str | None, as_json: bool, **options: Any) 
         "removed": installed.removed,
         "left_out": found.left_out,
     }
-    text = f"{len(installed.lines)} lines are recurring tasks, {len(installed.removed)} removed"
+    text = f"{counted(len(installed.lines), 'recurring task')}, {len(installed.removed)} removed"
     answer(facts, text, as_json=as_json)
 
 
@@ -144,7 +144,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     log_to_stderr("warning")
     scheduler = Scheduler(
         crontab_works(),
-        Place(url).named,
+        Place(url, schema).named,
         schema=schema,
         queues=[QUEUE],
         name=node,
@@ -155,7 +155,7 @@ def run(  # noqa: PLR0917 - click passes them by name
         await install(scheduler, found.entries, name=name, catchup=options["catchup"])
 
     _complain(found)
-    what = f"{len(found.entries)} lines of {options['file']}"
+    what = f"{counted(len(found.entries), 'line')} of {options['file']}"
     asyncio.run(serve(scheduler, what, timeout=timeout, begin=begin, as_json=as_json))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rota.cli import database, exits
-from rota.cli.options import Place, placed, with_schema, with_url
+from rota.cli.options import Place, placed
 from rota.errors import InvalidArgument, SchemaMismatch
 
 
@@ -21,7 +21,7 @@ def db() -> None:
 @placed
 def upgrade(url: str | None, schema: str | None, as_json: bool) -> None:
     """Apply the steps the database lacks; safe to run twice, or by two at once."""
-    url = Place(url).named
+    url = Place(url, schema).named
     applied = database.upgrade(url, schema)
     now = database.version(url, schema)
     said = f"applied step {', '.join(map(str, applied))}" if applied else "nothing to do"
@@ -35,7 +35,7 @@ def status(ctx: click.Context, url: str | None, schema: str | None, as_json: boo
     """Show the schema's step found and the one needed; exit 5 if they do not fit."""
     from rota.storage.schema import ledger
 
-    url = Place(url).named
+    url = Place(url, schema).named
     found, needed = database.version(url, schema), ledger.newest()
     problem = None
     try:
@@ -49,15 +49,14 @@ def status(ctx: click.Context, url: str | None, schema: str | None, as_json: boo
 
 
 @db.command()
-@with_url
-@with_schema
+@placed
 @click.option("--from", "start", type=click.IntRange(0), default=0, help="The step it is at.")
 @click.option("--to", "stop", type=click.IntRange(1), help="The step to reach; the newest.")
-def sql(url: str | None, schema: str | None, start: int, stop: int | None) -> None:
+def sql(url: str | None, schema: str | None, as_json: bool, start: int, stop: int | None) -> None:
     """Print the SQL of an upgrade, as one transaction; the database is not asked."""
     from rota.storage.schema import ledger
 
-    dialect = database.dialect_of(Place(url).named)
+    dialect = database.dialect_of(Place(url, schema).named)
     last = ledger.newest() if stop is None else stop
     if not start <= last <= ledger.newest():
         raise InvalidArgument(
@@ -65,11 +64,12 @@ def sql(url: str | None, schema: str | None, start: int, stop: int | None) -> No
             "choose others",
             field="to",
         )
-    place = schema if dialect == "postgresql" else None
-    click.echo("begin;")
-    for statement in ledger.statements(start, last, dialect, schema=place):
-        click.echo(f"{statement.rstrip(';')};\n")
-    click.echo("commit;")
+    statements = [
+        f"{statement.rstrip(';')};"
+        for statement in ledger.statements(start, last, dialect, schema=schema)
+    ]
+    text = "\n".join(["begin;", *(f"{statement}\n" for statement in statements), "commit;"])
+    _answer(as_json, text, **{"from": start, "to": last, "statements": statements})
 
 
 def _answer(as_json: bool, text: str, **facts: Any) -> None:

@@ -48,7 +48,7 @@ def doctor(  # noqa: PLR0917 - one per option
     from rota.core.clock import SystemClock
     from rota.storage.open import open_repository
 
-    place = Place(url).named
+    place = Place(url, schema).named
     # First: opening an SQLite file would make or upgrade it.
     database.check(place, schema)
     clock = SystemClock()

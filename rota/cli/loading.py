@@ -30,6 +30,10 @@ def load(target: str) -> Scheduler:
         raise _wrong(
             f"{target!r} names no scheduler; write module:name, as in myapp.tasks:scheduler"
         )
+    if os.sep in module_name or module_name.endswith(".py"):
+        path = module_name.removesuffix(".py").removeprefix(f".{os.sep}").strip(os.sep)
+        named = f"{path.replace(os.sep, '.')}:{name}"
+        raise _wrong(f"{module_name!r} is a file, not a module; write it like {named}")
     found: Any = _imported(module_name)
     for part in name.split("."):
         found = _member(found, part, module_name)

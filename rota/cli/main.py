@@ -80,21 +80,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILED
     except Exception as error:  # noqa: BLE001 - no traceback reaches a terminal unasked
-        return _said(error)
+        return _said(error, words)
 
 
 def _status(answer: object) -> int:
     return answer if isinstance(answer, int) else 0
 
 
-def _said(error: Exception) -> int:
+def _said(error: Exception, words: Sequence[str]) -> int:
     """Say in one line what was wrong and what to do about it; the exit status."""
     match error:
         case click.exceptions.NoArgsIsHelpError():
             error.show()
             return error.exit_code
         case click.UsageError():
-            exits.complain(_usage(error))
+            exits.complain(_usage(error, words))
             return error.exit_code
         case click.ClickException():
             exits.complain(f"{error.format_message()}; look at the file or the disk")
@@ -102,6 +102,8 @@ def _said(error: Exception) -> int:
         case RotaError():
             exits.complain(str(error))
             return exits.status_of(error)
+        case OSError(filename=str(file), strerror=str(what)):
+            exits.complain(f"{file}: {what}; look at the file or the disk")
         case OSError():
             exits.complain(f"{error}; look at the file or the disk")
         case _:
@@ -112,13 +114,28 @@ def _said(error: Exception) -> int:
     return exits.FAILED
 
 
-def _usage(error: click.UsageError) -> str:
+def _usage(error: click.UsageError, words: Sequence[str]) -> str:
     """What click says over several lines, in one, with where to look."""
     fact = " ".join(error.format_message().split()).rstrip(".")
     if ";" in fact:
         return fact
-    command = "rota" if error.ctx is None else error.ctx.command_path
+    command = _command(words) if error.ctx is None else error.ctx.command_path
     return f"{fact}; see: {command} --help"
+
+
+def _command(words: Sequence[str]) -> str:
+    """The command that the first words name; click's parser knows none when it complains."""
+    command: click.Command | None = rota
+    with click.Context(rota) as ctx:
+        named = ["rota"]
+        for word in words:
+            if not isinstance(command, click.Group):
+                break
+            command = command.get_command(ctx, word)
+            if command is None:
+                break
+            named.append(word)
+    return " ".join(named)
 
 
 if __name__ == "__main__":

@@ -61,14 +61,14 @@ def node_facts(node: NodeInfo) -> dict[str, Any]:
         "version": node.version,
         "started_at": node.started_at,
         "lease_seconds": node.lease,
-        "lease_left_seconds": node.lease_left,
-        "beat_age_seconds": node.beat_age,
+        "lease_left_seconds": round(node.lease_left, 6),
+        "beat_age_seconds": round(node.beat_age, 6),
         "tasks": node.tasks,
     }
 
 
-def nodes_table(found: list[NodeInfo]) -> str:
-    """A row for each."""
+def nodes_table(found: list[NodeInfo], width: int | None = None) -> str:
+    """A row for each, fitted to this width or the terminal's."""
     rows = [
         (
             node.name,
@@ -85,7 +85,8 @@ def nodes_table(found: list[NodeInfo]) -> str:
     headers = ("name", "host", "pid", "version", "started", "heartbeat", "tasks", "id")
     if not rows:
         return "no node runs"
-    return table(headers, rows, instants=("started",), spare=("id", "version", "started"))
+    spare = ("id", "version", "started")
+    return table(headers, rows, instants=("started",), spare=spare, width=width)
 
 
 def _running(task: Task) -> dict[str, Any]:

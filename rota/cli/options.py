@@ -39,6 +39,10 @@ class Place(NamedTuple):
             raise click.UsageError(
                 f"no database is named; give --url, or set {URL_VARIABLE} (which no ps shows)"
             )
+        if self.schema is not None and self.url.lower().startswith("sqlite:"):
+            raise click.UsageError(
+                "SQLite has no schemas; leave --schema out, or name another file"
+            )
         return self.url
 
 

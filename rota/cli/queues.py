@@ -50,8 +50,8 @@ def counts_facts(counts: Counts) -> dict[str, Any]:
     return {**facts, "more": more, "paused": counts.paused}
 
 
-def counts_table(by: str, counts: dict[str, Counts]) -> str:
-    """A row for each."""
+def counts_table(by: str, counts: dict[str, Counts], width: int | None = None) -> str:
+    """A row for each, fitted to this width or the terminal's."""
     rows = [
         (name, *(getattr(one, state) for state in STATES), _paused(one.paused))
         for name, one in counts.items()
@@ -60,7 +60,8 @@ def counts_table(by: str, counts: dict[str, Counts]) -> str:
     if not rows:
         return "no tasks yet"
     headers = (by, *STATES, "paused")
-    return table(headers, cells, whole=STATES, spare=("paused", "parked", "cancelled"))
+    spare = ("paused", "parked", "cancelled")
+    return table(headers, cells, whole=STATES, spare=spare, width=width)
 
 
 def _paused(reason: str | None) -> str:

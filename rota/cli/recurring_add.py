@@ -63,7 +63,7 @@ def add(  # noqa: PLR0917 - click passes them by name
     if app is None:
         said["allow_unknown"] = True
 
-    async def put(scheduler: Scheduler) -> tuple[str, list[datetime]]:
+    async def put(scheduler: Scheduler) -> tuple[str, str, list[datetime]]:
         one = await scheduler.add_recurring(
             recurring_id,
             work,
@@ -73,12 +73,15 @@ def add(  # noqa: PLR0917 - click passes them by name
             **rules,
             **said,
         )
-        return str(one.put), await one.next_fire_times(1)
+        # What stands there now, which may be another's: an older version, and one that is
+        # kept, change nothing.
+        stored = (await one.info()).trigger or trigger
+        return str(one.put), stored.describe(), await one.next_fire_times(1)
 
-    word, times = ask(Place(url, schema, app), put)
-    facts = {"id": recurring_id, "put": word, "rule": trigger.describe(), "next": times}
+    word, rule, times = ask(Place(url, schema, app), put)
+    facts = {"id": recurring_id, "put": word, "rule": rule, "next": times}
     after = moment(times[0]) if times else "never"
-    answer(facts, f"{word}: {trigger.describe()}; next: {after}", as_json=as_json)
+    answer(facts, f"{word}: {rule}; next: {after}", as_json=as_json)
 
 
 def _trigger(

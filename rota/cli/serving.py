@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rota.cli import exits
-from rota.cli.answers import span
+from rota.cli.answers import counted, span
 from rota.core.run import Stop
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _say(scheduler: Scheduler, what: str, *, as_json: bool) -> None:
         return
     queues = "all queues" if settings.queues is None else f"queues {', '.join(settings.queues)}"
     click.echo(
-        f"serving {what}: {len(works)} works, {queues}, "
+        f"serving {what}: {counted(len(works), 'work')}, {queues}, "
         f"concurrency {facts['concurrency']}, node {facts['node']}, pid {facts['pid']}; "
         "Ctrl-C drains, twice stops at once"
     )

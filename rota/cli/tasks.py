@@ -83,23 +83,26 @@ def _note(task: Task) -> str:
 def show(task_id: str, url: str | None, schema: str | None, as_json: bool) -> None:
     """Show one task and its history: each attempt, its end, and its traceback."""
 
-    async def look(scheduler: Scheduler) -> tuple[Task, list[Attempt], Report | None]:
+    async def look(
+        scheduler: Scheduler,
+    ) -> tuple[Task, list[Attempt], Report | None, dict[int, str]]:
         handle = scheduler.handle(task_id)
-        return await handle.info(), await handle.history(), await handle.report()
+        seen = await handle.info(), await handle.history(), await handle.report()
+        return *seen, {node.id: f"{node.name} ({node.id})" for node in await scheduler.nodes()}
 
-    task, history, report = ask(Place(url, schema), look)
+    task, history, report, names = ask(Place(url, schema), look)
     facts = {
         **task_facts(task),
         "report": None if report is None else {"at": report.at, "data": report.data},
         "history": [attempt_facts(attempt) for attempt in history],
     }
-    text = [*_facts(task, report), "", f"attempts that ended: {len(history)}"]
+    text = [*_facts(task, report, names), "", f"attempts that ended: {len(history)}"]
     for attempt in history:
-        text += _told(attempt)
+        text += _told(attempt, names)
     answer(facts, "\n".join(text), as_json=as_json)
 
 
-def _facts(task: Task, report: Report | None) -> list[str]:
+def _facts(task: Task, report: Report | None, names: dict[int, str]) -> list[str]:
     limit = "no limit" if task.max_attempts is None else task.max_attempts
     said = {
         "id": task.id,
@@ -116,7 +119,7 @@ def _facts(task: Task, report: Report | None) -> list[str]:
         "expires": moment(task.expires_at),
         "started": moment(task.started_at),
         "finished": moment(task.finished_at),
-        "node": task.node,
+        "node": _node(task.node, names),
         "report": None if report is None else report.data,
         "result": task.result,
         "meta": task.meta,
@@ -127,11 +130,16 @@ def _facts(task: Task, report: Report | None) -> list[str]:
     return [f"{name:<10}{shown(v)}" for name, v in said.items() if v is not None and v != ""]
 
 
-def _told(attempt: Attempt) -> list[str]:
+def _node(node: int | None, names: dict[int, str]) -> str | None:
+    """Its name too, if it is there still."""
+    return None if node is None else names.get(node, str(node))
+
+
+def _told(attempt: Attempt, names: dict[int, str]) -> list[str]:
     took = ""
     if attempt.started_at is not None:
         took = f", took {span((attempt.finished_at - attempt.started_at).total_seconds())}"
-    node = "" if attempt.node is None else f", node {attempt.node}"
+    node = "" if attempt.node is None else f", node {_node(attempt.node, names)}"
     head = f"  {attempt.attempt}  {attempt.outcome}  {moment(attempt.finished_at)}{took}{node}"
     trace = (attempt.error or {}).get("traceback")
     output = [

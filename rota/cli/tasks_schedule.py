@@ -15,6 +15,7 @@ from rota.core.backoff import Backoff
 
 if TYPE_CHECKING:
     from rota.app import Scheduler
+    from rota.control.handle import TaskHandle
     from rota.core.task import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,16 +89,16 @@ def schedule(  # noqa: PLR0917 - click passes them by name
     """
     params, said = task_options(options)
 
-    async def put(scheduler: Scheduler) -> tuple[Task, bool]:
+    async def put(scheduler: Scheduler) -> tuple[Task, TaskHandle[Any]]:
         handle = await scheduler.schedule(work, params, **said)
-        task = await (handle.info() if wait is None else handle.wait(wait))
-        return task, handle.created
+        return await (handle.info() if wait is None else handle.wait(wait)), handle
 
-    task, created = ask(Place(url, schema, app), put)
-    word = task.status if created or wait is not None else f"exists, {task.status}"
-    text = f"{task.id}  {word}"
+    task, handle = ask(Place(url, schema, app), put)
+    replaced = said.get("on_conflict") == "replace" and handle.state_met == "scheduled"
+    met = "" if handle.created else "replaced, " if replaced else "exists, "
+    text = f"{task.id}  {met if wait is None else ''}{task.status}"
     if wait is not None and (told := task.reason or task.result) is not None:
         text += f"  {shown(told)}"
-    answer({**task_facts(task), "created": created}, text, as_json=as_json)
+    answer({**task_facts(task), "created": handle.created}, text, as_json=as_json)
     if wait is not None and task.state != "done":
         click.get_current_context().exit(1)

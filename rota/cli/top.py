@@ -90,9 +90,9 @@ async def _live(place: Place, interval: float) -> None:
             while True:
                 until = time.monotonic() + interval
                 await face.look(scheduler)
-                live.show(face.lines(live.size.lines))
+                live.show(face.lines(*live.size))
                 while await live.resized(until - time.monotonic()):
-                    live.show(face.lines(live.size.lines))
+                    live.show(face.lines(*live.size))
 
 
 class _Face:
@@ -113,9 +113,10 @@ class _Face:
         self._rates = rates_between(self._view, view)
         self._view, self._state = view, self._source
 
-    def lines(self, rows: int) -> list[str]:
+    def lines(self, columns: int, rows: int) -> list[str]:
         """As many as the terminal has."""
-        body = [] if self._view is None else fitted(drawn(self._view, self._rates), rows - 2)
+        parts = [] if self._view is None else drawn(self._view, self._rates, columns)
+        body = fitted(parts, rows - 2)
         space = [""] * max(0, rows - 1 - len(body))
         return [*body, *space, f"{datetime.now(UTC):%H:%M:%SZ}  q ends  {self._state}"]
 
@@ -146,16 +147,16 @@ def _facts(view: View, rates: dict[str, float] | None) -> dict[str, Any]:
     }
 
 
-def drawn(view: View, rates: dict[str, float] | None) -> list[str]:
+def drawn(view: View, rates: dict[str, float] | None, width: int | None = None) -> list[str]:
     """The view's parts as text, fitted to the terminal."""
-    parts = [counts_table("queue", view.counts)]
+    parts = [counts_table("queue", view.counts, width)]
     if rates is not None:
         parts.append("per second: " + ", ".join(f"{n:.1f} {state}" for state, n in rates.items()))
-    parts.append(nodes_table(view.nodes))
+    parts.append(nodes_table(view.nodes, width))
     if view.failures:
         rows = [(f"{one.n:,}", one.work, one.error, moment(one.last_at)) for one in view.failures]
         headers = ("failed", "work", "error", "last")
-        parts.append(table(headers, rows, instants=("last",), spare=("last",)))
+        parts.append(table(headers, rows, instants=("last",), spare=("last",), width=width))
     else:
         parts.append("nothing failed in the last hour")
     return parts

@@ -68,7 +68,8 @@ def attempt_ended(run: Run, finish: Finish) -> None:
 
 def _line(text: str) -> str:
     """The text on one line, bounded; all of it is in the record's ``reason``."""
-    return " ".join(text.split())[:_LONGEST]
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(plain.split())[:_LONGEST]
 
 
 def _fields(run: Run) -> dict[str, object]:

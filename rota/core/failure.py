@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 #: A stored traceback keeps its last so many characters, where the cause stands.
@@ -37,7 +38,7 @@ def to_json(error: BaseException) -> str:
     if isinstance(error, RaisedElsewhere):
         return json.dumps(error.stored)
     try:
-        trace = "".join(traceback.format_exception(error))
+        trace = "".join(traceback.format_exception(type(error), error, _from_the_work(error)))
     except Exception:  # noqa: BLE001 - see describe
         trace = ""
     return json.dumps(
@@ -47,6 +48,18 @@ def to_json(error: BaseException) -> str:
             "traceback": clean(trace)[-TRACEBACK_LIMIT:],
         }
     )
+
+
+def _from_the_work(error: BaseException) -> TracebackType | None:
+    """The traceback from the first frame that is not rota's own; all of it if there is none."""
+    found = error.__traceback__
+    while found is not None and _is_ours(found):
+        found = found.tb_next
+    return found or error.__traceback__
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return str(trace.tb_frame.f_globals.get("__name__")).startswith("rota.")
 
 
 def reason(given: object) -> str:

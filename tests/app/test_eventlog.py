@@ -28,7 +28,7 @@ async def test_an_attempt_says_how_it_began_and_ended(
     @works.register("flaky", queue="mail", max_attempts=2, backoff=Backoff(first=5, jitter="none"))
     async def flaky(ctx: Context) -> None:
         ctx.log.info("at it")
-        raise ConnectionError("two\nlines")
+        raise ConnectionError("two\n\x1b[2Jlines")
 
     async with ManualScheduler(works) as scheduler:
         handle = await scheduler.schedule("flaky")
@@ -45,9 +45,9 @@ async def test_an_attempt_says_how_it_began_and_ended(
     (_, own) = told(caplog, "rota.work")
     for one in (*records[2:], own):
         assert [getattr(one, name) for name in FIELDS] == [handle.id, "flaky", "mail", 2, node]
-    assert records[3].reason == "ConnectionError: two\nlines"
+    assert records[3].reason == "ConnectionError: two\n\x1b[2Jlines"
     assert records[3].getMessage() == (
-        f"task {handle.id} (flaky) failed, attempt 2, after 0.000 s: ConnectionError: two lines"
+        f"task {handle.id} (flaky) failed, attempt 2, after 0.000 s: ConnectionError: two [2Jlines"
     )
 
 

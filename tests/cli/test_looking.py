@@ -65,6 +65,8 @@ def test_nodes_and_what_they_run(place: Place, capsys: Any) -> None:
         seen = await asyncio.to_thread(place.json, "nodes", "--running")
         go.set()
         await handle.wait(timeout=20)
+        shown = await asyncio.to_thread(place.run, "tasks", "show", handle.id)
+        assert shown.count(f"one ({scheduler.node})") == 2
         return handle.id, seen
 
     task, seen = place.put(look, name="one")

@@ -99,6 +99,7 @@ def test_a_password_is_not_shown() -> None:
         (errors.DuplicateTask("x", "scheduled"), 4),
         (click.UsageError("no; yes"), 2),
         (OSError("no; yes"), 1),
+        (FileNotFoundError(2, "No such file", "/x"), 1),
         (KeyboardInterrupt(), 130),
         (ZeroDivisionError("no"), 1),
     ],
@@ -141,10 +142,12 @@ WRONG = [
     ("db status", "no database is named; give --url, or set ROTA_URL"),
     ("db sql --url mysql://x", "is not one rota knows; use"),
     ("db upgrade --url", "requires an argument; see: rota"),
+    ("doctor --schema x", "SQLite has no schemas; leave --schema out"),
     ("doctor --nothing", "No such option '--nothing'; see: rota doctor --help"),
     ("demo --nodes 99", "not in the range 3<=x<=16; see: rota demo --help"),
     ("history archive f --older-than soon", "'soon' is no duration; write 90, 15m"),
     ("history prune", "Missing option '--older-than'; see: rota history prune --help"),
+    ("nodes --url", "requires an argument; see: rota nodes --help"),
     ("nodes --limit 0", "not in the range 1<=x<=1000; see: rota nodes --help"),
     ("queues list --since yesterday", "is no instant; write it like 2026-12-01T08:00+01:00"),
     ("queues pause", "Missing argument 'QUEUE'; see: rota queues pause --help"),
@@ -156,6 +159,8 @@ WRONG = [
     ("recurring list --limit x", "is not a valid integer range; see"),
     ("run nowhere", "names no scheduler; write module:name"),
     ("run nowhere:x", "there is no module 'nowhere'; start it where"),
+    ("run ./json/tool.py:x", "is a file, not a module; write it like json.tool:x"),
+    ("run json.py:x", "is a file, not a module; write it like json:x"),
     ("run json:loads", "json:loads() raised TypeError"),
     ("run json:JSONDecoder.decode", "add --debug to see where"),
     ("run json:nothing", "json has no 'nothing'; name the scheduler"),
@@ -196,20 +201,29 @@ def test_wrong_use_is_one_line_with_the_remedy(
     assert (status, captured.out) == (exits.USAGE, "")
 
 
-def test_every_command_has_its_wrong_use() -> None:
-    def leaves(command: click.Command, words: tuple[str, ...]) -> Iterator[str]:
-        with click.Context(command) as context:
-            if isinstance(command, click.Group):
-                for name in command.list_commands(context):
-                    below = command.get_command(context, name)
-                    assert below is not None
-                    yield from leaves(below, (*words, name))
-            else:
-                yield " ".join(words)
+def leaves(command: click.Command, *words: str) -> Iterator[tuple[str, click.Command]]:
+    """Each command below this one, under all its words."""
+    with click.Context(command) as context:
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                below = command.get_command(context, name)
+                assert below is not None
+                yield from leaves(below, *words, name)
+        else:
+            yield " ".join(words), command
 
-    without = {
-        one for one in leaves(entry.rota, ()) if not any(w.startswith(one) for w, _ in WRONG)
-    }
+
+def test_every_command_speaks_json() -> None:
+    without = [
+        words
+        for words, command in leaves(entry.rota)
+        if not any("--json" in option.opts for option in command.params)
+    ]
+    assert without == []
+
+
+def test_every_command_has_its_wrong_use() -> None:
+    without = {one for one, _ in leaves(entry.rota) if not any(w.startswith(one) for w, _ in WRONG)}
     # They take an id alone, as recurring next does, or nothing but filters.
     assert without <= {
         "queues resume",

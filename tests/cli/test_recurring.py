@@ -12,7 +12,8 @@ def test_a_recurring_task_from_its_beginning_to_its_end(place: Place) -> None:
     words += ["--misfire-grace-time", "1h", "--max-runs", "9", "--queue", "reports"]
     assert place.json(*words)["put"] == "created"
     assert place.json(*words)["put"] == "same"
-    assert place.json(*words, "--keep-existing")["put"] == "exists"
+    kept = place.run(*words[:4], "--every", "1h", "--keep-existing")
+    assert kept.startswith("exists: at 03:00 every day, Europe/Paris; next: ")
     listed = place.json("recurring", "list")["recurring"]
     assert [(one["id"], one["work"], one["queue"]) for one in listed] == [
         ("nightly", "report.build", "reports")

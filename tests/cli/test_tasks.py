@@ -61,6 +61,9 @@ def test_schedule_takes_the_options_of_the_api(place: Place) -> None:
     again = place.json("tasks", "schedule", "other", "--unique", "k", "--on-conflict", "return")
     assert (again["id"], again["created"]) == (mine, False)
     assert place.json("tasks", "list", "--meta", "tenant=7")["tasks"][0]["id"] == mine
+    for how, word in (("return", "exists"), ("replace", "replaced")):
+        words = ["far.away", "--delay", "1h", "--unique", "k", "--on-conflict", how]
+        assert place.run("tasks", "schedule", *words) == f"{mine}  {word}, scheduled\n"
 
 
 def test_each_verb_acts_on_the_tasks_that_are_named(place: Place) -> None:
