@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from rota import Scheduler, WorkRegistry
 from rota.core.ports import Repository
-from rota.storage.open import open_repository
 from rota.testing.clock import FakeClock
+from tests.app.holding import Held, opened
 from tests.conftest import BACKENDS, Database
 
 PATIENCE = 20
@@ -52,29 +51,6 @@ class WatchedClock(FakeClock):
             return self._slept.wait_for(sound, PATIENCE)
 
 
-class Held:
-    """One verb of a repository that gets no further until it is let go."""
-
-    def __init__(self, repository: Repository, verb: str) -> None:
-        self._right: Callable[..., Any] = getattr(repository, verb)
-        self._go = threading.Event()
-        self._go.set()
-        self.asked = threading.Semaphore(0)
-        setattr(repository, verb, self)
-
-    def __call__(self, *args: Any, **how: Any) -> Any:
-        if not self._go.is_set():
-            self.asked.release()
-        assert self._go.wait(PATIENCE)
-        return self._right(*args, **how)
-
-    def hold(self) -> None:
-        self._go.clear()
-
-    def let_go(self) -> None:
-        self._go.set()
-
-
 @pytest.fixture
 def clock() -> WatchedClock:
     return WatchedClock()
@@ -89,13 +65,6 @@ def frozen(
     made = make_database(request.param, clock)
     yield made
     made.close()
-
-
-def opened(database: Database) -> Repository:
-    """One that a test may lay hands on."""
-    if not isinstance(database.target, str):
-        return database.target
-    return open_repository(database.target, clock=database.clock, **database.options)
 
 
 def node(repository: Repository, clock: WatchedClock, works: WorkRegistry) -> Scheduler:

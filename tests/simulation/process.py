@@ -20,6 +20,12 @@ from tests.simulation.turns import Host, Turns
 LEASE, HEARTBEAT = 3.0, 1.0
 
 
+def a_skew(rng: random.Random) -> float:
+    """By how many seconds a wall clock is wrong: a little, or up to an hour."""
+    most: float = rng.choice([1.0, 60.0, 3600.0])
+    return rng.uniform(-most, most)
+
+
 class Process(Host):
     """Begins with ``boot``; ends by ``crash``, or by a shutdown of its own."""
 
@@ -43,7 +49,7 @@ class Process(Host):
         self.settings = settings
         self.running: dict[str, int] = {}
         self.clock = NodeClock(
-            turns, skew=rng.choice([0.0, rng.uniform(-40, 40)]), booted=rng.uniform(0, 1e6)
+            turns, skew=rng.choice([0.0, a_skew(rng)]), booted=rng.uniform(0, 1e6)
         )
         self.repository = FaultyRepository(
             shared=shared, turns=turns, host=self, weather=weather, ledger=ledger

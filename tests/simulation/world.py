@@ -19,7 +19,7 @@ from tests.simulation.cast import registry
 from tests.simulation.faults import Weather
 from tests.simulation.ledger import Ledger
 from tests.simulation.loops import NodeClock
-from tests.simulation.process import LEASE, Process
+from tests.simulation.process import LEASE, Process, a_skew
 from tests.simulation.seams import Seams
 from tests.simulation.turns import Turns
 from tests.simulation.verdict import judge, settled
@@ -163,7 +163,7 @@ class World:
 
     def step_clock(self, at: int) -> None:
         self._happens("clock step", at)
-        self.processes[at].clock.skew += self.rng.uniform(-60, 60)
+        self.processes[at].clock.skew += a_skew(self.rng)
 
     def stall(self, at: int) -> None:
         self._happens("loop stall", at)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +72,21 @@ def a_witness(repository: SQLiteRepository, host: str = "here") -> int:
     return node
 
 
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_processes_that_insert_and_claim_at_once_never_share_a_task(
-    repository: SQLiteRepository, start: Start
+    repository: SQLiteRepository, start: Start, tmp_path: Path, count: int
 ) -> None:
+    """One reader stays where it began, all the time."""
     repository.insert(some_tasks(200))
-    processes = [start("drain") for _ in range(3)]
-    shares = [first_line(process) for process in processes]
-    assert [process.wait(PATIENCE) for process in processes] == [0, 0, 0]
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as reader:
+        reader.execute("begin")
+        seen = reader.execute("select count(*) from rota_task").fetchone()
+        processes = [start("drain") for _ in range(count)]
+        shares = [first_line(process) for process in processes]
+        assert [process.wait(PATIENCE) for process in processes] == [0] * count
+        assert reader.execute("select count(*) from rota_task").fetchone() == seen == (200,)
     done = [task_id for share in shares for task_id in share]
-    assert len(done) == len(set(done)) == 200 + 3 * 300
+    assert len(done) == len(set(done)) == 200 + count * 300
     assert set(repository.states(done).values()) == {Stored.DONE}
     assert repository.counts() == {"scheduled": 0, "working": 0, "parked": 0}
     assert repository.nodes() == []
