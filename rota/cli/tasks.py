@@ -9,6 +9,7 @@ import click
 from rota.cli.answers import answer, attempt_facts, lines, moment, shown, span, task_facts
 from rota.cli.client import ask
 from rota.cli.filters import chosen, filtered
+from rota.cli.inputs import span_of
 from rota.cli.options import Place, placed
 from rota.cli.table import table
 from rota.cli.tasks_acting import cancel, delete, reschedule, retry
@@ -79,14 +80,19 @@ def _note(task: Task) -> str:
 
 @tasks.command()
 @click.argument("task_id")
+@click.option("--wait", type=span_of, help="Wait so long for its end, first.")
 @placed
-def show(task_id: str, url: str | None, schema: str | None, as_json: bool) -> None:
+def show(
+    task_id: str, wait: float | None, url: str | None, schema: str | None, as_json: bool
+) -> None:
     """Show one task and its history: each attempt, its end, and its traceback."""
 
     async def look(
         scheduler: Scheduler,
     ) -> tuple[Task, list[Attempt], Report | None, dict[int, str]]:
         handle = scheduler.handle(task_id)
+        if wait is not None:
+            await handle.wait(wait)
         seen = await handle.info(), await handle.history(), await handle.report()
         return *seen, {node.id: f"{node.name} ({node.id})" for node in await scheduler.nodes()}
 
