@@ -85,6 +85,8 @@ class House:
             heartbeat=settings.heartbeat,
             lease=settings.lease,
             on_dead=self.wires.dying,
+            on_joined=self.wires.joined,
+            holding=lambda: self.sync.claiming or len(self.holdings) > 0,
             on_cancels=self.wires.cancels,
             on_may_start=self.wires.may_start,
             on_unfit=self.wires.unfit,
@@ -184,6 +186,8 @@ class House:
             on_lanes=self.wires.rescued,
             on_expired=self.wires.expired,
             on_rescued=self.wires.took_back,
+            on_glance=self.wires.glanced,
+            hears=self.wires.hears,
             writing=self.finisher.batches,
         )
         self.watch = Watch(

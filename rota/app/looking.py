@@ -203,6 +203,6 @@ def _pausing(house: House) -> PausingVerbs:
     return PausingVerbs(
         repository=house.repository,
         offload=house.offload,
-        look=house.life.duty.wake,
+        look=house.holdback.suspect,
         changed=house.wires.changed,
     )

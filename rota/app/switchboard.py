@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rota.core.clock import Cancellable
 from rota.core.context import Token
 from rota.core.events import Died, Event, Finished, Started, TookBack, Unfit
+from rota.core.glance import Glance
 from rota.core.ports import Signals
 from rota.core.request import ScheduleRequest
 from rota.core.run import ExternalStateChange, Run, Stop
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rota")
 
-#: How often held tasks are looked over on the loop.
-LOOK_OVER = 0.25
+#: How often held tasks are looked over on the loop, and the loop itself while there are none.
+LOOK_OVER, LOOK_OVER_IDLE = 0.25, 1.0
 #: A commit that was seen to begin is told of again after so many seconds.
 NUDGES = (0.02, 0.25)
 
@@ -36,6 +37,7 @@ class Switchboard:
         self.loop_seen = house.clock.monotonic()  #: when the loop last turned
         self.loop_lag = 0.0
         self._looking: Cancellable | None = None
+        self._look_over_in = LOOK_OVER
         self._entered: list[ScheduleRequest] = []  #: put in, and nobody told of yet
 
     @property
@@ -48,6 +50,16 @@ class Switchboard:
         """Begin to hear other nodes; blocks on the database."""
         if self._signals is None:
             self._signals = self._house.repository.signals(self._house.life.id)
+            self.joined()
+
+    def joined(self) -> None:
+        """A new incarnation is there: the others are to watch over it; any thread."""
+        if self._signals is not None:
+            self._signals.announce(everything=True)
+
+    def hears(self) -> bool:
+        """Whether what other nodes say arrives; any thread."""
+        return self._signals is not None and self._signals.hears
 
     def close(self) -> None:
         """Hear no more; safe if nothing was heard yet."""
@@ -61,18 +73,38 @@ class Switchboard:
         if heard is None:
             return 0.0
         if heard.everything:
-            if not house.sync.lanes.active:
-                house.sync.look()
-        elif heard.lanes:
+            self._heard_everything()
+            return 0.0
+        if heard.lanes:
             house.sync.hint(heard.lanes)
-        if heard.lanes or heard.everything:
             house.loop.call_soon_threadsafe(house.pulling.heard)
-        if heard.tasks or heard.everything:
+        if heard.tasks:
             house.loop.call_soon_threadsafe(house.waiters.look)
-            house.life.duty.wake()
-            changed = None if heard.everything else list(heard.tasks)
-            house.loop.call_soon_threadsafe(house.firing.wake, changed)
+            house.holdback.suspect()
+            house.loop.call_soon_threadsafe(house.firing.wake, list(heard.tasks))
         return 0.0
+
+    def _heard_everything(self) -> None:
+        """A glance finds whether there is any need; a claimer that is at it takes none now."""
+        house = self._house
+        glancing = not house.sync.lanes.active
+        if glancing:
+            house.sync.look()
+        if house.holdings or not glancing:
+            house.holdback.suspect()
+        house.loop.call_soon_threadsafe(self._look_about, glancing)
+
+    def _look_about(self, glancing: bool) -> None:
+        """On the loop."""
+        house = self._house
+        house.pulling.heard()
+        house.waiters.look()
+        house.firing.heard(glancing=glancing)
+
+    def glanced(self, glance: Glance, began: float) -> None:
+        """What the claimer saw that is others' to see to; in its thread."""
+        self._house.holdback.know(glance.paused_works, began)
+        self._house.firing.foresee(glance.fires_in, began)
 
     def tell(self, lanes: Sequence[Lane]) -> None:
         """Something was put into these lanes: wake our claimer and the other nodes; any thread."""
@@ -162,12 +194,14 @@ class Switchboard:
         house.repository.abort_overdue()
         now = house.clock.monotonic()
         if not house.closing:
-            self.loop_lag = max(0.0, now - self.loop_seen - LOOK_OVER)
+            self.loop_lag = max(0.0, now - self.loop_seen - self._look_over_in)
             self.loop_seen = now
             if house.intake.give_back_late():
                 log.debug("handed back tasks that found no slot in time")
             house.engine.dispatcher.wake()
-        self._looking = house.clock.call_at(house.loop, now + LOOK_OVER, self.look_over)
+        held = house.engine.dispatcher.held
+        self._look_over_in = LOOK_OVER if held or house.closing else LOOK_OVER_IDLE
+        self._looking = house.clock.call_at(house.loop, now + self._look_over_in, self.look_over)
 
     def look_no_more(self) -> None:
         """The shutdown is over; on the loop."""

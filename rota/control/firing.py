@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -29,6 +30,8 @@ POLL = 5.0
 AT_ONCE = 500
 #: How soon what another node is deciding at this moment is looked at again, and at most.
 BUSY, BUSY_MOST = 0.05, 1.0
+#: What two statements say of one instant differs by less.
+NEAR = 0.05
 
 #: A tick and, if it is to have a child, the request for it.
 Tick = tuple[Fire, ScheduleRequest | None]
@@ -57,6 +60,8 @@ class Look(NamedTuple):
 class Firing:
     """Wakes at the next fire time, on the event loop; its statements run in reader threads.
 
+    A poll whose question the claimer's last glance has answered is not asked.
+
     The CAS on ``next_fire_at`` and the child's insert are one transaction, so of all
     the nodes that wake together one decides and the others find it done. The same
     makes a lost reply harmless: the next pass finds what is left to decide.
@@ -81,14 +86,19 @@ class Firing:
         self._tell = tell
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._wake = asyncio.Event()
+        self._asked = False  #: to look now, rather than by an alarm
         self._task: asyncio.Task[None] | None = None
         self.reader = Reader()
         self._aside = Aside(clock=clock, rng=self._rng)
         self._queueing: set[str] = set()  #: definitions whose ticks may wait for a child's end
         self._ended: set[str] = set()
         self._busy = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._passed = self._until = float("-inf")  #: the last pass began; the next one is to
+        self._foreseen = float("-inf"), float("-inf")  #: when was seen when to look again
 
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._serve(), name="rota-firing")
 
     async def stop(self) -> None:
@@ -99,14 +109,32 @@ class Firing:
     def wake(self, changed: Sequence[str] | None = ()) -> None:
         """These definitions are new or others; None: any may be."""
         self._aside.changed(changed)
+        self._ask()
+
+    def _ask(self) -> None:
+        self._asked = True
         self._wake.set()
+
+    def heard(self, *, glancing: bool) -> None:
+        """Something was written somewhere; on the loop. ``glancing``: a glance is to come."""
+        if not glancing or self._aside.ids():
+            self.wake(None)
+
+    def foresee(self, fires_in: float | None, began: float) -> None:
+        """A glance that began then saw when the next definition fires; any thread."""
+        fires_at = float("inf") if fires_in is None else began + fires_in
+        self._foreseen = began, fires_at
+        # What was due before the last pass began it has seen, and left for a reason.
+        if self._loop is not None and self._passed < fires_at < self._until - NEAR:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._ask)
 
     def ended(self, recurring_ids: Sequence[str]) -> None:
         """Children of these have ended here; on the loop."""
         waiting = self._queueing.intersection(recurring_ids)
         if waiting:
             self._ended |= waiting
-            self._wake.set()
+            self._ask()
 
     async def pass_(self) -> float:
         """Decide all that is due; in how many seconds to look again.
@@ -134,7 +162,7 @@ class Firing:
             pause = min(BUSY_MOST, BUSY * 2.0 ** min(self._busy - 1, 8))
             return pause * self._rng.uniform(0.5, 1.0)
         self._busy = 0
-        poll = POLL * self._rng.uniform(0.7, 1.0)
+        poll = POLL * self._rng.uniform(0.85, 1.0)  # later than the next glance
         if look.unreadable:
             return 0.0
         return poll if look.following is None else min(poll, look.following)
@@ -143,8 +171,10 @@ class Firing:
         failures = 0
         while True:
             self._wake.clear()
+            self._asked = False
             # What the database answers counts from before it was asked.
             began = self._clock.monotonic()
+            self._passed, self._until = began, float("-inf")
             try:
                 wait = await self.pass_()
                 failures = 0
@@ -154,7 +184,17 @@ class Firing:
                     log.warning("recurring tasks cannot be fired now, will go on: %s", error)
                 wait = min(POLL, 0.1 * 2.0 ** min(failures, 8)) * self._rng.uniform(0.5, 1.0)
             if wait > 0:
-                await self._sleep(began + wait)
+                await self._rest(began + wait)
+
+    async def _rest(self, until: float) -> None:
+        """Until then, or as long as glances show that nothing is to fire."""
+        while not self._asked and until > self._clock.monotonic():
+            self._until = until
+            self._wake.clear()
+            await self._sleep(until)
+            seen, fires_at = self._foreseen
+            if seen > self._passed:
+                until = min(fires_at, seen + POLL)
 
     async def _sleep(self, until: float) -> None:
         loop = asyncio.get_running_loop()

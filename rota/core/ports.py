@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from rota.core.audit_store import AuditStore
+from rota.core.glance import Glance
 from rota.core.looking import LookingStore
 from rota.core.recurring_store import RecurringStore
 from rota.core.task import (
@@ -31,10 +32,17 @@ from rota.core.task import (
 class Signals(Protocol):
     """How nodes wake each other; used by one thread (``wait``) and told by any (the rest)."""
 
-    def announce(self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = ()) -> None:
+    @property
+    def hears(self) -> bool:
+        """Whether it can hear others at present; who must know has to look more often if not."""
+
+    def announce(
+        self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = (), everything: bool = False
+    ) -> None:
         """Tell the other nodes, soon and coalesced.
 
         ``lanes`` got work; ``tasks`` are ids of tasks and recurring tasks that changed.
+        ``everything`` asks them to look at the database themselves.
         """
 
     def wait(self, timeout: float) -> Wakeup | None:
@@ -293,6 +301,13 @@ class NodeStore(Protocol):
 
     def nodes(self) -> list[NodeView]:
         """All incarnations, living and not yet buried."""
+
+    def glance(self, node: int, queues: Sequence[str] | None) -> Glance:
+        """Whether there is anything to do, for this node or for all; writes nothing.
+
+        In one look that stays cheap however often it is repeated and however much is stored:
+        an idle node does nothing else. Its lanes are ``agenda``'s of these queues (None: all).
+        """
 
     def bury(self, node: int, *, trusted: bool) -> list[int]:
         """Remove nodes that are dead; returns them.

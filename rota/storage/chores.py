@@ -1,4 +1,4 @@
-"""What every node does now and then for all: bury, rescue, expire, reconcile, tidy, audit."""
+"""What every node does for all when there is a need: bury, rescue, expire, tidy, audit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rota.core.audit import Suspect
 from rota.core.auditor import Auditor
 from rota.core.clock import Clock
 from rota.core.eventlog import about
+from rota.core.glance import Glance
 from rota.core.holdings import Holdings
 from rota.core.ports import Repository
 from rota.core.task import Lane, Rescued, Stored
@@ -17,9 +18,7 @@ from rota.storage.nodelife import NodeLife
 
 log = logging.getLogger("rota.sync")
 
-LOOK_FOR_DEAD = 0.6
 RESCUE_LEASES = 100
-EXPIRE = 2.5
 RECONCILE = 10.0
 TIDY = 900.0
 AUDIT = 600.0
@@ -31,13 +30,15 @@ EXPIRE_LIMIT = 1_000
 #: A chore that failed is tried again after so many seconds; claims go on meanwhile.
 AFTER_ERROR = 1.0
 TIDY_AFTER_ERROR = 60.0
+#: Not before a glance shows that there is a need.
+UNTIL_SEEN = float("inf")
 
 
 class Chores:
-    """Runs each chore at its interval, jittered; there is no leader, every node does them.
+    """Runs a chore when a glance shows the need, or at its interval, jittered.
 
-    Called by the claimer's thread between claims. ``writing`` are the batches whose
-    outcomes are on their way into the database.
+    There is no leader, every node does them, in the claimer's thread between claims.
+    ``writing`` are the batches whose outcomes are on their way into the database.
     """
 
     def __init__(
@@ -62,8 +63,9 @@ class Chores:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         now = clock.monotonic()
         self._next = {
-            self.bury_and_rescue: now,
-            self.expire: now + self._jittered(EXPIRE),
+            self.bury: UNTIL_SEEN,
+            self.take_back: UNTIL_SEEN,
+            self.expire: UNTIL_SEEN,
             self.reconcile: now + RECONCILE,
             self.tidy: now + self._jittered(60.0),
             self.audit: now + self._jittered(AUDIT),
@@ -71,16 +73,31 @@ class Chores:
         self._auditor = Auditor(repository)
         self._steps_left = 0
         self._suspects: list[Suspect] = []
-        self._orphans_at = now
+        self._holds = True  #: whether the database may have leases in our name
         self._strange: set[tuple[int, int]] = set()
+
+    def see(self, glance: Glance) -> None:
+        """What a glance has shown there is to do."""
+        self._holds = glance.mine
+        if glance.dead:
+            self._need(self.bury)
+        if glance.orphans:
+            self._need(self.take_back)
+        if glance.overdue:
+            self._need(self.expire)
+
+    def _need(self, chore: Callable[[], float]) -> None:
+        """Do it in the next step, unless it failed a moment ago and has its time."""
+        if self._next[chore] == UNTIL_SEEN:
+            self._next[chore] = self._clock.monotonic()
 
     def step(self) -> float:
         """Do what is due; seconds until the next chore.
 
         A chore that raises ends this pass, but does not stand before the next one's claims.
         """
-        for chore, when in list(self._next.items()):
-            if self._clock.monotonic() >= when:
+        for chore in self._next:
+            if self._clock.monotonic() >= self._next[chore]:
                 slow = chore in (self.tidy, self.audit)
                 again = TIDY_AFTER_ERROR if slow else AFTER_ERROR
                 self._next[chore] = self._clock.monotonic() + again
@@ -90,10 +107,11 @@ class Chores:
 
     def reconcile_soon(self) -> None:
         """After a reconnect: a claim may have committed without its answer arriving."""
+        self._holds = True
         self._next[self.reconcile] = self._clock.monotonic() + 1.0
 
-    def bury_and_rescue(self) -> float:
-        """Declare the dead dead, commit, then take back what they held."""
+    def bury(self) -> float:
+        """Declare the dead dead; what they held is taken back once that is committed."""
         dead = self._repository.bury(self._life.id, trusted=self._life.trusted)
         for node in dead:
             log.warning(
@@ -101,12 +119,14 @@ class Chores:
                 node,
                 extra=about("node_buried", node=node),
             )
-        now = self._clock.monotonic()
-        if dead or now >= self._orphans_at:
-            self._orphans_at = now  # until it has succeeded
-            self.rescue()
-            self._orphans_at = now + 5.0
-        return LOOK_FOR_DEAD
+        if dead:
+            self._next[self.take_back] = self._clock.monotonic()
+        return UNTIL_SEEN
+
+    def take_back(self) -> float:
+        """Make claimable what leases without a node hold."""
+        self.rescue()
+        return UNTIL_SEEN
 
     def rescue(self) -> list[Rescued]:
         """Take back what leases without a node hold, until there are none."""
@@ -129,7 +149,7 @@ class Chores:
         expired = self._repository.expire(EXPIRE_LIMIT)
         if expired:
             self._on_expired(expired)
-        return 0.0 if len(expired) == EXPIRE_LIMIT else EXPIRE
+        return 0.0 if len(expired) == EXPIRE_LIMIT else UNTIL_SEEN
 
     def reconcile(self) -> float:
         """Release leases in our name that we do not know: their claim's answer was lost.
@@ -137,6 +157,9 @@ class Chores:
         Only what was not known a second ago either, since a claim in another thread may be
         about to arrive, and what has no outcome on its way.
         """
+        if not self._holds:
+            self._strange.clear()
+            return RECONCILE
         node = self._life.id
         strange = {
             (node, batch): len(ids)
@@ -178,7 +201,7 @@ class Chores:
             put_right = "mended" if finding.mended else finding.remedy
             log.warning("audit: %s: %s; %s", finding.kind, finding.detail, put_right)
             # What has got its lease back is taken by the next rescue.
-            self._orphans_at = self._clock.monotonic()
+            self._next[self.take_back] = self._clock.monotonic()
 
     def _jittered(self, interval: float) -> float:
         return interval * self._rng.uniform(0.7, 1.1)

@@ -35,6 +35,11 @@ class Lanes:
         """Whether some lane may hold work that is due."""
         return any(state.ready for state in self._lanes.values())
 
+    @property
+    def wanting(self) -> bool:
+        """Whether some lane may hold work that is due, or due within the look-ahead."""
+        return any(state.ready or state.ahead for state in self._lanes.values())
+
     def hint(self, queue: str, priority: int) -> None:
         """Something in this lane is due within the look-ahead."""
         state = self._lanes.setdefault((queue, priority), _State())

@@ -33,9 +33,10 @@ class NodeLife:
     A heartbeat needs only that the node's row exists: an expired lease *allows* rescue,
     it does not kill. Without a confirmed heartbeat for a lease the node starts nothing
     new. ``on_dead`` is called in the heartbeat's thread when the row is gone, before
-    the new incarnation joins; ``on_cancels`` with the requests to stop that stand, each time;
-    ``on_may_start`` when a node that was to start nothing may do so again;
-    ``on_unfit`` once, when the schema has been changed beyond this code.
+    the new incarnation joins, ``on_joined`` once it has; ``on_cancels`` with the requests to
+    stop that stand, each time: while ``holding`` says that there is nothing to stop, nobody looks;
+    ``on_may_start`` when a node that was to start nothing may do so again; ``on_unfit`` once, when
+    the schema has been changed beyond this code.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class NodeLife:
         heartbeat: float = HEARTBEAT,
         lease: float = LEASE,
         on_dead: Callable[[int], object] = lambda _: None,
+        on_joined: Callable[[], object] = lambda: None,
+        holding: Callable[[], bool] = lambda: True,
         on_cancels: Callable[[list[CancelNotice]], object] = lambda _: None,
         on_may_start: Callable[[], object] = lambda: None,
         on_unfit: Callable[[SchemaMismatch], object] = lambda _: None,
@@ -66,6 +69,8 @@ class NodeLife:
         self.heartbeat = heartbeat
         self.lease = lease
         self._on_dead = on_dead
+        self._on_joined = on_joined
+        self._holding = holding
         self._on_cancels = on_cancels
         self._on_may_start = on_may_start
         self._on_unfit = on_unfit
@@ -115,6 +120,7 @@ class NodeLife:
         )
         self._confirm(sent)
         self._joined.set()
+        self._on_joined()
 
     def wait_joined(self, timeout: float) -> bool:
         return self._clock.wait(self._joined, timeout)
@@ -209,6 +215,8 @@ class NodeLife:
     def _look_for_cancels(self) -> None:
         # Told until they are gone: a claim's answer may still be on its way, so that there was
         # nobody to stop the last time.
+        if not self._holding():
+            return
         if notices := self._repository.cancels(self._id):
             self._on_cancels(notices)
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rota.core.clock import Clock
 from rota.core.duty import Duty
+from rota.core.glance import Glance
 from rota.core.holdings import Holdings
 from rota.core.ports import Repository
 from rota.core.task import Claimed, Lane, Rescued
@@ -24,6 +25,14 @@ log = logging.getLogger("rota.sync")
 
 LOOK_AHEAD = 1.0
 POLL = 5.0
+#: At most so long from one glance to the next. Of a peer's death nobody tells: with what is
+#: left of its lease then, others run its tasks within 3 s. Who cannot hear looks oftener.
+GLANCE, GLANCE_AT_PEERS, GLANCE_DEAF = 4.0, 1.3, 1.0
+#: From a glance that saw a lease that was about to end.
+SOON = 0.02
+#: Whoever wants tasks and has no room, or may not claim, tries again so soon: without a
+#: statement, since room comes with time, too.
+TRY_AGAIN = 0.5
 REPORT_LIMIT = 1_000
 
 
@@ -56,8 +65,10 @@ class RestoreReport:
 class Sync:
     """Claims what is ready and what is due soon, in its own thread, and hands it on.
 
-    Sleeps until the next due moment, a wake-up, or the jittered safety poll. When
-    ``gate`` answers False (shutting down, outcomes piled up) it claims nothing.
+    Sleeps until the next due moment, a wake-up, or the next glance: the one statement of a
+    node that has nothing to do, which shows whether there is anything. When ``gate`` answers
+    False (shutting down, outcomes piled up) it claims nothing. ``on_glance`` is told each, and
+    when it began; ``hears`` says whether other nodes' words arrive.
     """
 
     def __init__(
@@ -77,6 +88,8 @@ class Sync:
         on_lanes: Callable[[Sequence[Lane]], object] = lambda _: None,
         on_expired: Callable[[Sequence[str]], object] = lambda _: None,
         on_rescued: Callable[[Sequence[Rescued]], object] = lambda _: None,
+        on_glance: Callable[[Glance, float], object] = lambda _glance, _began: None,
+        hears: Callable[[], bool] = lambda: True,
         writing: Callable[[], Collection[int]] = tuple,
         rng: random.Random | None = None,
         close: Callable[[], object] = lambda: None,
@@ -94,6 +107,8 @@ class Sync:
         self._lazy = lazy
         self._on_lanes = on_lanes
         self._on_rescued = on_rescued
+        self._on_glance = on_glance
+        self._hears = hears
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self.lanes = Lanes()
         self.report = RestoreReport()
@@ -112,13 +127,22 @@ class Sync:
         self._looking = threading.Event()
         self._forgetting = threading.Event()
         now = clock.monotonic()
+        self._glance_at = now
         self._agenda_at = now
         self._rescan_at = now
         self._parked_at = now
+        self._pace = GLANCE_DEAF
+        self._parked = False  #: whether a glance has shown that something is
         self.last_claim = now
+        self._claimers: set[int] = set()  #: threads whose claim is under way
         self._hands = Hands()
         self.round_trip = 0.002  #: of a claim, in seconds, smoothed
         self.duty = Duty(name="rota-claimer", step=self.step, clock=clock, close=close)
+
+    @property
+    def claiming(self) -> bool:
+        """Whether a claim is under way, whose tasks may be this node's already; any thread."""
+        return bool(self._claimers)
 
     def hint(self, lanes: Sequence[Lane]) -> None:
         """Say that these lanes got something; from any thread."""
@@ -144,12 +168,29 @@ class Sync:
         self.look()
 
     def step(self) -> float:
-        """One pass: chores, hints, agenda if due, a claim if there is room."""
+        """One pass: hints, a glance and chores if due, a claim if there is room."""
         if self._queues is not None and not self._queues:
             return self._poll
-        chores_in = self.chores.step()
-        if not self._gate() or not self._life.may_start:
-            return min(chores_in, self._poll)
+        may_claim = self._gate() and self._life.may_start
+        if may_claim:
+            self._take_in()
+        if self._clock.monotonic() >= self._next_glance(may_claim=may_claim):
+            self._glance(may_claim=may_claim)
+        wait = self.chores.step()
+        may_claim = self._gate() and self._life.may_start
+        if may_claim:
+            self._claim_parked()
+            if self._claim():
+                return 0.0
+        if not may_claim or self.lanes.wanting:
+            wait = min(wait, TRY_AGAIN)
+        elif self._parked:
+            wait = min(wait, self._parked_at - self._clock.monotonic())
+        next_glance = self._next_glance(may_claim=may_claim) - self._clock.monotonic()
+        return max(0.0, min(wait, next_glance))
+
+    def _take_in(self) -> None:
+        """What others have said since the last pass."""
         if self._forgetting.is_set():
             self._forgetting.clear()
             self.lanes.forget()
@@ -158,13 +199,6 @@ class Sync:
             # Cleared before the agenda is read: who asks meanwhile is asked for again.
             self._looking.clear()
             self._agenda_at = float("-inf")
-        if self._clock.monotonic() >= self._agenda_at:
-            self._read_agenda()
-        self._claim_parked()
-        more = self._claim()
-        if more:
-            return 0.0
-        return max(0.0, min(chores_in, self._agenda_at - self._clock.monotonic()))
 
     def _take_hints(self) -> None:
         with self._hints_lock:
@@ -178,10 +212,30 @@ class Sync:
                 when = self._clock.monotonic() + lane.due_in - self._look_ahead
                 self._agenda_at = min(self._agenda_at, when)
 
-    def _read_agenda(self) -> None:
+    def _next_glance(self, *, may_claim: bool) -> float:
+        return min(self._glance_at, self._agenda_at) if may_claim else self._glance_at
+
+    def _glance(self, *, may_claim: bool) -> None:
+        """Look for whatever there is to do, and at the lanes unless they are left for later."""
         began = self._clock.monotonic()
-        following = self.lanes.learn(self._repository.agenda(self._queues), self._look_ahead)
+        with_lanes = may_claim and self._agenda_at <= began + self._pace
+        glance = self._repository.glance(self._life.id, self._queues if with_lanes else ())
         now = self._clock.monotonic()
+        if with_lanes:
+            self._learn(glance.lanes, began, now)
+        self._pace = GLANCE_AT_PEERS if glance.peers else GLANCE
+        if not self._hears():
+            self._pace = GLANCE_DEAF
+        wait = self._pace * self._rng.uniform(0.95, 1.0)
+        if glance.lease_left is not None:
+            wait = min(wait, glance.lease_left + SOON)
+        self._glance_at = now + wait
+        self._parked = glance.parked
+        self.chores.see(glance)
+        self._on_glance(glance, began)
+
+    def _learn(self, lanes: Sequence[Lane], began: float, now: float) -> None:
+        following = self.lanes.learn(lanes, self._look_ahead)
         self._agenda_at = now + min(self._poll * self._rng.uniform(0.7, 1.0), following)
         if now >= self._rescan_at:
             # At most a fiftieth of the time goes into looking behind the cursors.
@@ -208,7 +262,8 @@ class Sync:
 
     def _claim_parked(self) -> None:
         now = self._clock.monotonic()
-        if now < self._parked_at:
+        asked = self._parked_at == float("-inf")
+        if now < self._parked_at or not (self._parked or asked):
             return
         self._parked_at = now + self._poll
         works, ready = self._intake.works(), self._intake.room()[0]
@@ -241,6 +296,8 @@ class Sync:
         node = self._life.id
         batch = self._holdings.reserve(most + 1)
         sent = self._clock.monotonic()
+        caller = threading.get_ident()
+        self._claimers.add(caller)
         try:
             claimed = statement(node, batch)
         except NodeDead:
@@ -249,6 +306,8 @@ class Sync:
         except StorageUnavailable:
             self.chores.reconcile_soon()
             raise
+        finally:
+            self._claimers.discard(caller)
         received = self._clock.monotonic()
         self.round_trip += 0.2 * (received - sent - self.round_trip)
         self.last_claim = received

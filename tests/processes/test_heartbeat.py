@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from rota import Scheduler, WorkRegistry
+from rota.core.glance import Glance
 from rota.errors import StorageError, StorageUnavailable
 from rota.storage.nodelife import NodeLife
 from rota.storage.open import open_repository
@@ -169,7 +170,12 @@ async def test_a_chore_that_fails_does_not_stand_before_claims(
             failed.release()
             raise StorageError("permission denied; this is a test")
 
+        def suspicious(node: int, queues: Sequence[str] | None) -> Glance:
+            return glance(node, queues)._replace(dead=True)
+
+        glance = repository.glance
         repository.bury = bury  # type: ignore[method-assign]
+        repository.glance = suspicious  # type: ignore[method-assign]
         assert await asyncio.to_thread(failed.acquire, timeout=20)
         for n in range(3):
             handle = await scheduler.schedule("note", {"n": n}, delay=0.5)

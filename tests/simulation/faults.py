@@ -177,12 +177,18 @@ class FaultySignals:
         self._ear = ear
         self._way = way
 
-    def announce(self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = ()) -> None:
+    @property
+    def hears(self) -> bool:
+        return not self._way.cut()
+
+    def announce(
+        self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = (), everything: bool = False
+    ) -> None:
         weather = self._way.weather
         if weather.deaf and weather.rng.random() < weather.deaf:
             weather.count["notification lost"] += 1
         elif not self._way.cut() and not self._way.host.dead:
-            self._ear.announce(lanes=lanes, tasks=tasks)
+            self._ear.announce(lanes=lanes, tasks=tasks, everything=everything)
 
     def wait(self, timeout: float) -> Any:
         if self._way.cut():

@@ -20,17 +20,8 @@ class MemoryClaims:
     _book: Book
 
     def agenda(self, queues: Sequence[str] | None) -> list[Lane]:
-        book = self._book
-        with book.lock:
-            now = book.now()
-            found = [
-                Lane(queue, priority, (first - now) / MICROS)
-                for (queue, priority), lane in book.lanes.items()
-                if queue not in book.paused
-                and (queues is None or queue in queues)
-                and (first := lane.first(now)) is not None
-            ]
-        return sorted(found, key=lambda lane: (-lane.priority, lane.queue))
+        with self._book.lock:
+            return agenda_of(self._book, queues)
 
     def claim(
         self,
@@ -182,6 +173,19 @@ class MemoryClaims:
     def paused_queues(self) -> dict[str, str]:
         with self._book.lock:
             return dict(self._book.paused)
+
+
+def agenda_of(book: Book, queues: Sequence[str] | None) -> list[Lane]:
+    """The lanes with something scheduled; whoever calls holds the lock."""
+    now = book.now()
+    found = [
+        Lane(queue, priority, (first - now) / MICROS)
+        for (queue, priority), lane in book.lanes.items()
+        if queue not in book.paused
+        and (queues is None or queue in queues)
+        and (first := lane.first(now)) is not None
+    ]
+    return sorted(found, key=lambda lane: (-lane.priority, lane.queue))
 
 
 def _offered(book: Book, wants: Sequence[Want], *, look_ahead: float) -> list[Row]:

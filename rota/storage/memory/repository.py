@@ -10,6 +10,7 @@ from rota.storage.memory.book import Book
 from rota.storage.memory.claims import MemoryClaims
 from rota.storage.memory.finding import MemoryLooking
 from rota.storage.memory.following import MemoryFollowing
+from rota.storage.memory.glancing import MemoryGlancing
 from rota.storage.memory.nodes import MemoryNodes
 from rota.storage.memory.recurring import MemoryRecurring
 from rota.storage.memory.signals import Exchange, MemorySignals
@@ -20,6 +21,7 @@ class MemoryRepository(
     MemoryFollowing,
     MemoryClaims,
     MemoryNodes,
+    MemoryGlancing,
     MemoryRecurring,
     MemoryAuditing,
 ):

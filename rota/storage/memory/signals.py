@@ -35,11 +35,13 @@ class Exchange:
             if ear in self._ears:
                 self._ears.remove(ear)
 
-    def tell(self, sender: int, lanes: Sequence[Lane], tasks: Sequence[str]) -> None:
+    def tell(
+        self, sender: int, lanes: Sequence[Lane], tasks: Sequence[str], *, everything: bool
+    ) -> None:
         with self._lock:
             ears = [ear for ear in self._ears if ear.node != sender]
         for ear in ears:
-            ear.hear(lanes, tasks)
+            ear.hear(lanes, tasks, everything=everything)
 
 
 class MemorySignals:
@@ -59,11 +61,17 @@ class MemorySignals:
         self._everything = False
         exchange.enter(self)
 
-    def announce(self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = ()) -> None:
-        if lanes or tasks:
-            self._exchange.tell(self.node, lanes, tasks)
+    @property
+    def hears(self) -> bool:
+        return True
 
-    def hear(self, lanes: Sequence[Lane], tasks: Sequence[str]) -> None:
+    def announce(
+        self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = (), everything: bool = False
+    ) -> None:
+        if lanes or tasks or everything:
+            self._exchange.tell(self.node, lanes, tasks, everything=everything)
+
+    def hear(self, lanes: Sequence[Lane], tasks: Sequence[str], *, everything: bool) -> None:
         """Note what another node said; of one lane the earliest due moment."""
         with self._lock:
             for lane in lanes:
@@ -71,6 +79,7 @@ class MemorySignals:
                 if known is None or lane.due_in < known.due_in:
                     self._lanes[lane[:2]] = lane
             self._tasks.update(dict.fromkeys(tasks))
+            self._everything |= everything
             if len(self._tasks) + len(self._lanes) > self.BOUND:
                 self._everything = True
                 self._lanes.clear()

@@ -8,6 +8,7 @@ from typing import Any
 
 from rota.core.task import Claimed, Lane, Stored, Want
 from rota.errors import AlreadyClaimed, NodeDead, TaskNotFound, WrongState
+from rota.storage.postgres.agenda import EVERY_LANE, NAMED_LANES
 from rota.storage.postgres.arrays import uuids
 from rota.storage.postgres.connections import Statements
 
@@ -116,30 +117,6 @@ _ENDED = """select state from {s}rota_done where id = %(id)s::uuid
 _BODIES = """select id::text, params, meta::text, options from {s}rota_body
   where id = any(%(ids)s::uuid[])"""
 
-_ALL_QUEUES = """queues(queue) as (
-  (select t.queue from {s}rota_task t where t.state = 0
-   order by t.queue, t.priority desc, t.run_at, t.id limit 1)
-  union all
-  select (select t.queue from {s}rota_task t where t.state = 0 and t.queue > l.queue
-          order by t.queue, t.priority desc, t.run_at, t.id limit 1)
-  from queues l where l.queue is not null)"""
-_THESE_QUEUES = "queues(queue) as (select distinct unnest(%(queues)b::text[]))"
-# One descent of the index per queue and lane, however many tasks stand in them.
-_AGENDA = """with recursive {queues}, lane as (
-  select f.* from queues l cross join lateral (
-    select t.queue, t.priority, t.run_at from {{s}}rota_task t
-    where t.state = 0 and t.queue = l.queue
-    order by t.queue, t.priority desc, t.run_at, t.id limit 1) f
-  where not exists (select 1 from {{s}}rota_queue q
-                    where q.queue = l.queue and q.paused_at is not null)
-  union all
-  select f.* from lane l cross join lateral (
-    select t.queue, t.priority, t.run_at from {{s}}rota_task t
-    where t.state = 0 and t.queue = l.queue and t.priority < l.priority
-    order by t.queue, t.priority desc, t.run_at, t.id limit 1) f)
-select queue, priority, date_part('epoch', run_at - {{now}}) from lane
-order by priority desc, queue"""
-
 
 class Claiming:
     """The statements that take tasks, for one schema."""
@@ -161,8 +138,8 @@ class Claiming:
         self._extend = bound(_EXTEND)
         self._alive, self._lock_one, self._ended = bound(_ALIVE), bound(_LOCK_ONE), bound(_ENDED)
         self._bodies = bound(_BODIES)
-        self._agenda_all = bound(_AGENDA.format(queues=_ALL_QUEUES))
-        self._agenda_of = bound(_AGENDA.format(queues=_THESE_QUEUES))
+        self._agenda_all = bound(EVERY_LANE)
+        self._agenda_of = bound(NAMED_LANES)
 
     def agenda(self, session: Statements, queues: Sequence[str] | None) -> list[Lane]:
         """The lanes with something scheduled, and in how many seconds their first is due."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rota.core.glance import Glance
 from rota.core.task import CancelNotice, Membership, NodeView, Rescued
 from rota.storage.postgres.address import shown
 from rota.storage.postgres.parts import Parts
@@ -37,6 +40,11 @@ class PostgresNodes(Parts):
     def nodes(self) -> list[NodeView]:
         """All incarnations, living and not yet buried."""
         return self._look(lambda conn: looking.nodes(conn, self._tables, now=self._now))
+
+    def glance(self, node: int, queues: Sequence[str] | None) -> Glance:
+        """What there is to do, in one statement."""
+        with self._connections.session() as session:
+            return self._glancing.glance(session, node, queues)
 
     def bury(self, node: int, *, trusted: bool) -> list[int]:
         """Remove nodes whose lease is over; returns them.

@@ -16,6 +16,7 @@ from rota.storage.postgres.families import Families
 from rota.storage.postgres.feeding import Feeding
 from rota.storage.postgres.finishing import Finishing
 from rota.storage.postgres.firing import Firing
+from rota.storage.postgres.glancing import Glancing
 from rota.storage.postgres.guests import Guests
 from rota.storage.postgres.inserting import Inserting
 from rota.storage.postgres.reporting import Reporting
@@ -51,6 +52,7 @@ class Parts:
         self._rescuing = Rescuing(
             prefix=prefix, now=NOW, schema=schema, finishing=self._finishing, locks=locks
         )
+        self._glancing = Glancing(prefix=prefix, now=NOW, schema=schema)
         self._firing = Firing(prefix=prefix, now=NOW, inserting=self._inserting)
         self._reporting = Reporting(prefix=prefix, now=NOW)
         self._families = Families(prefix=prefix)

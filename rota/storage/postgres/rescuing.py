@@ -8,6 +8,7 @@ from typing import NamedTuple
 from rota.core.options import options_or_default
 from rota.core.task import Ending, Finish, Membership, Rescued, Stored
 from rota.storage.following import follow_lost
+from rota.storage.postgres import signs
 from rota.storage.postgres.arrays import uuids
 from rota.storage.postgres.connections import Session
 from rota.storage.postgres.ending import End
@@ -29,57 +30,30 @@ _BEAT = (
 )
 _LEAVE = "delete from {s}rota_node where id = %(node)s"
 
-#: What is left of a node's lease once its process is seen to be gone: time enough for one
-#: that merely lost its connection to connect anew and beat.
-_LAST_LEASE = "interval '1.5 seconds'"
-
-# The nodes of one schema share the lock's first key.
-_CLASS = "hashtext(coalesce(%(schema)s::text, current_schema())) & 2147483647"
-_KEY = "({id} & 2147483647)::integer"
-_LOCK = f"select pg_try_advisory_lock({_CLASS}, {_KEY.format(id='%(node)s::bigint')})"
-_UNLOCK = f"select pg_advisory_unlock({_CLASS}, {_KEY.format(id='%(node)s::bigint')})"
-# Once per statement: reading pg_locks stops the server's lock manager for a moment.
-_LOCKED = f"""locked as materialized (
-  select l.objid::bigint as low from pg_locks l
-  where l.locktype = 'advisory' and l.objsubid = 2 and l.granted
-    and l.database = (select oid from pg_database where datname = current_database())
-    and l.classid::bigint = ({_CLASS}))"""
-_HOLDS = "exists (select 1 from locked where low = (o.id & 2147483647))"
 _OTHERS = "select o.id from {s}rota_node o where o.id <> %(node)s"
-# A missing lock is a sign only of a node that held one: behind a pooler nobody can.
-_GONE = f"o.session_lock and not {_HOLDS}"
-# After a restart of the server nobody holds a lock or could beat: that proves nothing.
-_SERVER_UP = "{now} - pg_postmaster_start_time() > make_interval(secs => o.lease_seconds)"
-_LOOK = f"""with {_LOCKED}
-  select o.lease_until < {{now}}, {_GONE} and o.lease_until > {{now}} + {_LAST_LEASE}
-  from {{s}}rota_node o where o.id <> %(node)s and {_SERVER_UP}"""
-_SHORTEN = f"""with {_LOCKED}
-  update {{s}}rota_node n set lease_until = {{now}} + {_LAST_LEASE}
-  where n.id in ({_OTHERS} and {_SERVER_UP} and {_GONE}
-      and o.lease_until > {{now}} + {_LAST_LEASE}
+_LOOK = f"""with {signs.LOCKED}
+  select {signs.OVER}, {signs.GONE} and {signs.UNWARNED}
+  from {{s}}rota_node o where o.id <> %(node)s and {signs.SERVER_UP}"""
+_SHORTEN = f"""with {signs.LOCKED}
+  update {{s}}rota_node n set lease_until = {{now}} + {signs.LAST_LEASE}
+  where n.id in ({_OTHERS} and {signs.SERVER_UP} and {signs.GONE} and {signs.UNWARNED}
       order by o.id for no key update of o skip locked)
-    and n.lease_until > {{now}} + {_LAST_LEASE}"""
+    and n.lease_until > {{now}} + {signs.LAST_LEASE}"""
 _BURY = f"""delete from {{s}}rota_node n
-  where n.id in ({_OTHERS} and o.lease_until < {{now}} and {_SERVER_UP}
+  where n.id in ({_OTHERS} and {signs.OVER} and {signs.SERVER_UP}
       order by o.id for update skip locked)
     and n.lease_until < {{now}}
   returning n.id"""
 
-# Which nodes hold leases is found by one descent each, however many leases there are.
-_ORPHANED = """with recursive holder(node) as (
-  (select l.node from {s}rota_lease l order by l.node, l.batch limit 1)
-  union all
-  select (select l.node from {s}rota_lease l where l.node > h.node
-          order by l.node, l.batch limit 1)
-  from holder h where h.node is not null),
+_ORPHANED = f"""with recursive {signs.HOLDERS},
 orphan as (select array(
   select x.place from holder h cross join lateral (
-    select l.ctid as place from {s}rota_lease l
-    where l.node = h.node and (l.deadline is null or l.deadline <= {now})
+    select l.ctid as place from {{s}}rota_lease l
+    where l.node = h.node and {signs.ENDED}
     order by l.batch limit %(limit)s for update skip locked) x
-  where not exists (select 1 from {s}rota_node n where n.id = h.node)
+  where {signs.NOBODY}
   limit %(limit)s) as places)
-delete from {s}rota_lease l where l.ctid = any((select places from orphan)::tid[])
+delete from {{s}}rota_lease l where l.ctid = any((select places from orphan)::tid[])
 returning l.node, l.batch, l.ids::text[]"""
 # Laterally and with a limit, for the plan that `finishing` explains.
 _LOCK_LOST = """select k.id::text, k.node, k.batch, k.work, k.queue, k.priority, k.attempt,
@@ -172,7 +146,7 @@ class Rescuing:
         session.rows(self._leave, node=node)
         if node in session.advisory:
             session.advisory.discard(node)
-            session.rows(_UNLOCK, schema=self._schema, node=node)
+            session.rows(signs.UNLOCK, schema=self._schema, node=node)
 
     def bury(self, session: Session, node: int, *, trusted: bool) -> list[int]:
         """Delete the rows of nodes whose lease is over; one look when there are none.
@@ -239,7 +213,7 @@ class Rescuing:
             return True
         # Not had while a connection of this node's that broke lingers on the server: the
         # next beat tries again.
-        if session.rows(_LOCK, schema=self._schema, node=node)[0][0]:
+        if session.rows(signs.LOCK, schema=self._schema, node=node)[0][0]:
             session.advisory.add(node)
         return node in session.advisory
 

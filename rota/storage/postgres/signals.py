@@ -58,6 +58,7 @@ class PostgresSignals:
         self._turn = threading.Lock()
         self._lanes: dict[tuple[str, int], float] = {}
         self._tasks: dict[str, None] = {}
+        self._everything = False  #: to be said
         self._interrupted = False
         self._closed = False
         self._pipe_out, self._pipe_in = os.pipe()
@@ -72,15 +73,23 @@ class PostgresSignals:
         self._next_connect, self._backoff = 0.0, _RECONNECT_FIRST
         self._connected()
 
-    def announce(self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = ()) -> None:
+    @property
+    def hears(self) -> bool:
+        """Whether it listens: not behind a pooler, nor while its connection is lost."""
+        return self._connection is not None
+
+    def announce(
+        self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = (), everything: bool = False
+    ) -> None:
         """Leave word for the waiting thread to send."""
-        if self._poll_only or not (lanes or tasks):
+        if self._poll_only or not (lanes or tasks or everything):
             return
         with self._guard:
             for lane in lanes:
                 known = self._lanes.get(lane[:2], lane.due_in)
                 self._lanes[lane[:2]] = min(known, lane.due_in)
             self._tasks.update(dict.fromkeys(tasks))
+            self._everything |= everything
             self._poke()
         # An event loop must not wait for the server: there the listener's next wait sends it.
         loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises where there is none
@@ -214,14 +223,15 @@ class PostgresSignals:
     def _send(self, connection: psycopg.Connection[Any]) -> None:
         with self._guard:
             lanes, tasks = self._lanes, self._tasks
+            everything, self._everything = self._everything, False
             self._lanes, self._tasks = {}, {}
-        if not (lanes or tasks):
+        if not (lanes or tasks or everything):
             return
         payload = json.dumps(
             {"n": self._node, "l": [[*lane, due] for lane, due in lanes.items()], "t": [*tasks]},
             separators=(",", ":"),
         )
-        if len(payload) > _PAYLOAD_LIMIT:
+        if everything or len(payload) > _PAYLOAD_LIMIT:
             payload = json.dumps({"n": self._node, "e": 1})
         self._next_send = time.monotonic() + _PAUSE
         with self._asking(connection):
@@ -258,7 +268,7 @@ class PostgresSignals:
 
     def _has_word(self) -> bool:
         with self._guard:
-            return bool(self._lanes or self._tasks)
+            return bool(self._lanes or self._tasks or self._everything)
 
     def _take_interrupt(self) -> bool:
         with self._guard:

@@ -25,7 +25,7 @@ _LANES = """with recursive q(queue) as ({queues}),
   from lane where lane.priority is not null)
  select queue, priority, (select min(t.run_at) from rota_task t indexed by rota_task_ready
                           where t.state = 0 and t.queue = lane.queue
-                          and t.priority = lane.priority)
+                          and t.priority = lane.priority) as run_at
  from lane where priority is not null order by queue, priority desc"""
 
 PARKED_KINDS = """with recursive w(work) as (

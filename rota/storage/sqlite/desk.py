@@ -13,7 +13,7 @@ from rota.core.clock import Clock
 from rota.storage.sqlite.connections import Connections
 from rota.storage.sqlite.joining import joined
 from rota.storage.sqlite.locks import LockFiles
-from rota.storage.sqlite.writer import Act, T, Writer
+from rota.storage.sqlite.writer import Act, Stamp, T, Writer
 from rota.storage.tables import Instant, Tables, to_micros
 
 
@@ -43,6 +43,14 @@ class Desk:
     def write(self, act: Act[T], *, urgent: bool = False) -> T:
         """Run the act in the writer's next transaction; its result, once committed."""
         return self._writer.write(act, urgent=urgent)
+
+    def beat(self, act: Act[T]) -> T:
+        """The same for a heartbeat."""
+        return self._writer.beat(act)
+
+    def stamp(self) -> Stamp | None:
+        """As :meth:`Writer.stamp`."""
+        return self._writer.stamp()
 
     def joined(self, connection: object) -> AbstractContextManager[Connection]:
         """The caller's own connection to this file, its transaction ready to write."""

@@ -38,8 +38,8 @@ class SQLiteNodes:
         )
 
     def beat(self, node: int, lease: float) -> bool:
-        standing = self._desk.write(
-            lambda conn: rescuing.beat(raw(conn), node, lease, self._desk.micros()), urgent=True
+        standing = self._desk.beat(
+            lambda conn: rescuing.beat(raw(conn), node, lease, self._desk.micros())
         )
         if standing is None:
             return False

@@ -15,6 +15,7 @@ from rota.storage.sqlite.claims import SQLiteClaims
 from rota.storage.sqlite.connections import Connections
 from rota.storage.sqlite.desk import Desk
 from rota.storage.sqlite.faults import spoken_plainly
+from rota.storage.sqlite.glancing import Seen, SQLiteGlancing
 from rota.storage.sqlite.location import check_place, database_path
 from rota.storage.sqlite.locks import LockFiles
 from rota.storage.sqlite.looking import SQLiteLooking
@@ -28,7 +29,13 @@ _DAY = 86_400_000_000
 
 
 class SQLiteRepository(
-    SQLiteTasks, SQLiteClaims, SQLiteNodes, SQLiteRecurring, SQLiteLooking, SQLiteAuditing
+    SQLiteTasks,
+    SQLiteClaims,
+    SQLiteNodes,
+    SQLiteGlancing,
+    SQLiteRecurring,
+    SQLiteLooking,
+    SQLiteAuditing,
 ):
     """Tasks in one SQLite file, shared by the processes of one machine.
 
@@ -71,6 +78,7 @@ class SQLiteRepository(
         self._guard = threading.Lock()
         self._opened = False
         self._ears: set[VersionSignals] = set()
+        self._seen: dict[int, Seen] = {}
 
     def open(self) -> None:
         """Open the file, or make it, and bring its schema up to this code's.

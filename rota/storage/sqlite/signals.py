@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rota.core.clock import Clock
 from rota.core.task import Lane
 
-#: Seconds between two looks: soon after something was heard, and when nothing is.
-BUSY, IDLE = 0.02, 0.05
+#: Seconds between two looks: a tenth of the time it has been quiet, but not less or more.
+OFTENEST, SELDOMEST = 0.02, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,20 @@ class VersionSignals:
         self._tell = tell
         self._forget = forget
         self._seen = version()
+        self._quiet_since = time.monotonic()
         self._woken = threading.Event()
         self._told = False
 
-    def announce(self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = ()) -> None:
+    @property
+    def hears(self) -> bool:
+        """Always: a commit is noticed without a word."""
+        return True
+
+    def announce(
+        self, *, lanes: Sequence[Lane] = (), tasks: Sequence[str] = (), everything: bool = False
+    ) -> None:
         """Wake the nodes that share this repository object; the others see the commit."""
-        if lanes or tasks:
+        if lanes or tasks or everything:
             self._tell(self)
 
     def hear(self) -> None:
@@ -61,7 +70,6 @@ class VersionSignals:
         The pause between two looks is real time, the timeout the clock's.
         """
         until = self._clock.monotonic() + timeout
-        pause = BUSY
         while True:
             if self._heard():
                 return SomethingWritten()
@@ -69,8 +77,8 @@ class VersionSignals:
             if self._woken.is_set() or left <= 0:
                 self._woken.clear()
                 return SomethingWritten() if self._heard() else None
-            self._woken.wait(min(pause, left))
-            pause = min(IDLE, pause * 1.1)
+            quiet = time.monotonic() - self._quiet_since
+            self._woken.wait(min(left, SELDOMEST, max(OFTENEST, quiet / 10)))
 
     def interrupt(self) -> None:
         """End the wait, or the next one."""
@@ -87,4 +95,6 @@ class VersionSignals:
         told, self._told = self._told, False
         if told:
             self._woken.clear()
+        if changed or told:
+            self._quiet_since = time.monotonic()
         return changed or told

@@ -25,6 +25,9 @@ T = TypeVar("T")
 Act = Callable[[Connection], T]
 
 
+#: How often others have written to the file, and this process.
+Stamp = tuple[int, int]
+
 #: What one commit takes at most, so that a heartbeat never waits long for the next.
 _GROUP, _GROUP_SECONDS = 64, 0.1
 
@@ -35,6 +38,7 @@ class _Entry(NamedTuple):
     number: int
     future: Future[Any]
     act: Act[Any]
+    beat: bool
 
 
 class Writer:
@@ -60,6 +64,7 @@ class Writer:
         self._using = threading.Lock()
         self._version = 0
         self.commits = 0
+        self.changes = 0  #: commits of more than heartbeats
 
     def start(self, connection: Connection) -> None:
         """Take over this connection and begin."""
@@ -84,6 +89,13 @@ class Writer:
         Raises ``StorageUnavailable`` when the time is over: an act that had not begun
         never runs; of one that had, nobody knows.
         """
+        return self._await(self._hand_in(act, urgent=urgent, beat=False))
+
+    def beat(self, act: Act[T]) -> T:
+        """The same for one statement that changes nothing anybody waits for."""
+        return self._await(self._hand_in(act, urgent=True, beat=True))
+
+    def _hand_in(self, act: Act[T], *, urgent: bool, beat: bool) -> Future[T]:
         if self._process not in {0, os.getpid()}:
             raise ForkedScheduler
         future: Future[T] = Future()
@@ -91,9 +103,12 @@ class Writer:
             if self._stopping:
                 raise closed()
             self._number += 1
-            entry = _Entry(self._number, future, act)
+            entry = _Entry(self._number, future, act, beat)
             (self._urgent if urgent else self._rest).append(entry)
             self._waiting.notify_all()
+        return future
+
+    def _await(self, future: Future[T]) -> T:
         try:
             return future.result(self._timeout)
         except FutureTimeout as error:
@@ -118,6 +133,20 @@ class Writer:
             finally:
                 self._using.release()
         return self._version
+
+    def stamp(self) -> Stamp | None:
+        """Another than before if anything was written since; None while that cannot be told.
+
+        Heartbeats of this process do not count.
+        """
+        if not self._using.acquire(blocking=False):
+            return None
+        try:
+            with spoken_plainly():
+                self._ask_version()
+            return self._version, self.changes
+        finally:
+            self._using.release()
 
     def _ask_version(self) -> None:
         if self._connection is not None and not self._connection.closed:
@@ -171,6 +200,9 @@ class Writer:
         if connection is None:
             connection = self._connection = self._connections.connect()
         driver = raw(connection)
+        if (beat := self._lone_beat()) is not None:
+            self._write_alone(beat, connection, results)
+            return
         try:
             driver.execute("begin immediate")
             self._ask_version()
@@ -179,6 +211,24 @@ class Writer:
         except BaseException:
             if driver.in_transaction:
                 driver.execute("rollback")
+            raise
+        self.commits += 1
+        self.changes += 1
+
+    def _lone_beat(self) -> _Entry | None:
+        """The heartbeat nobody else waits with: one statement needs no transaction around it."""
+        with self._waiting:
+            if self._rest or len(self._urgent) != 1 or not self._urgent[0].beat:
+                return None
+        return self._next()
+
+    def _write_alone(
+        self, entry: _Entry, connection: Connection, results: list[tuple[Future[Any], Any]]
+    ) -> None:
+        try:
+            results.append((entry.future, entry.act(connection)))
+        except Exception as error:
+            entry.future.set_exception(_plain(error))
             raise
         self.commits += 1
 
@@ -193,7 +243,7 @@ class Writer:
             entry = self._next()
             if entry is None:
                 return
-            _, future, act = entry
+            future, act = entry.future, entry.act
             try:
                 driver.execute("savepoint act")
                 result = act(connection)
