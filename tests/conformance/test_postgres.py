@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from rota.core.ports import Repository
+from rota.storage.postgres.connections import Connections, Session
 from rota.testing.clock import FakeClock
 from rota.testing.conformance import RepositoryContract
 from rota.testing.conformance.claiming import ClaimingContract
@@ -43,10 +44,24 @@ class TestPostgresBehindAPooler(
     ReportingContract,
     FeedContract,
 ):
-    """The same without session locks, LISTEN or settings of a session."""
+    """The same without session locks, LISTEN or settings of a session.
+
+    After each transaction the session forgets what it knows, as if it were another one.
+    """
 
     @pytest.fixture
     def open_repository(
-        self, clock: FakeClock, open_postgres: Callable[..., Repository]
+        self,
+        clock: FakeClock,
+        open_postgres: Callable[..., Repository],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> Callable[[], Repository]:
+        settle = Connections._settle
+
+        def forget(connections: Connections, session: Session) -> None:
+            if session.usable:
+                session.raw.execute("discard all")
+            settle(connections, session)
+
+        monkeypatch.setattr(Connections, "_settle", forget)
         return lambda: open_postgres(clock, poll_only=True)
