@@ -10,18 +10,33 @@ from typing import Any, NamedTuple
 from rota.core.task import Claimed, Stored, Want
 from rota.errors import AlreadyClaimed, NodeDead, TaskNotFound, WrongState
 from rota.storage.sqlite.agenda import parked_kinds
+from rota.storage.sqlite.carrying import listed
 
-_COLUMNS = """t.id, t.work, t.queue, t.priority, t.attempt + 1, b.params, b.options, t.run_at,
- t.expires_at, t.losses, b.meta, b.parent, b.recurring, b.fire_at"""
-_LAZY_COLUMNS = _COLUMNS.replace("b.params", "''")
+#: In the order of ``Claimed``; the nulls are for the claim to fill in.
+_COLUMNS = """t.id, t.work, t.queue, t.priority, t.attempt + 1, null, b.params, b.options,
+ null, t.run_at, t.expires_at, t.losses, b.meta, b.parent, b.recurring, b.fire_at"""
+#: A text longer than this is read by itself, so that what is read at once stays small.
+_LONG = 4_096
+#: Stands between texts that are read at once; inside JSON it is written in another way.
+_BETWEEN = "\x1e"
 
-# CROSS JOIN and INDEXED BY pin the plan: along the ready index, bodies by primary key.
-_READY = """select {columns}
+# Every column as one text: the statement is one step, taken beside the event loop, while a step
+# for each row would give the interpreter away and have to ask for it again as often. CROSS JOIN
+# and INDEXED BY pin the plan: along the ready index, bodies by primary key.
+_READY = f"""select json_group_array(id), json_group_array(work), json_group_array(attempt),
+ json_group_array(run_at), json_group_array(expires_at), json_group_array(losses),
+ json_group_array(iif(length(meta) > {_LONG}, 0, meta)), json_group_array(parent),
+ json_group_array(recurring), json_group_array(fire_at),
+ group_concat(iif(length(params) > {_LONG}, '', params), char(30)),
+ group_concat(iif(length(options) > {_LONG}, '', options), char(30))
+ from (select t.id, t.work, t.attempt + 1 as attempt, t.run_at, t.expires_at, t.losses, b.meta,
+ b.parent, b.recurring, b.fire_at, {{params}} as params, b.options
  from rota_task t indexed by rota_task_ready cross join rota_body b on b.id = t.id
  where t.state = 0 and t.queue = ? and t.priority = ? and t.run_at >= ? and t.run_at <= ?
- order by t.run_at, t.id limit ?"""
-READY = _READY.format(columns=_COLUMNS)
-READY_LAZY = _READY.format(columns=_LAZY_COLUMNS)
+ order by t.run_at, t.id limit ?)"""
+READY = _READY.format(params="b.params")
+READY_LAZY = _READY.format(params="''")
+TEXTS = "select params, options, meta from rota_body where id = ?"
 PARKED = f"""select {_COLUMNS}
  from rota_task t indexed by rota_task_parked cross join rota_body b on b.id = t.id
  where t.state = 2 and t.work = :work and t.run_at <= :until and t.node is not :node
@@ -36,12 +51,22 @@ PARKED_KIND = f"""select {_COLUMNS}
 _ONE = f"""select {_COLUMNS}, t.state
  from rota_task t cross join rota_body b on b.id = t.id where t.id = ?"""
 # No token: the row is waiting, and the writer alone with it since it was read.
-_TAKE = """update rota_task set state = 1, node = ?, batch = ?, attempt = attempt + 1
- where id = ? and state <> 1"""
+TAKE = """update rota_task set state = 1, node = ?, batch = ?, attempt = attempt + 1
+ where state <> 1 and id in (select value from json_each(?))"""
 _LEASE = "insert into rota_lease (node, batch, ids, deadline) values (?, ?, ?, ?)"
 
 #: Before every instant rota can store.
 _EVER = -(2**63)
+
+
+class _Lane(NamedTuple):
+    """What a look into one lane is bounded by; instants in microseconds, both included."""
+
+    queue: str
+    priority: int
+    since: int
+    until: int
+    limit: int
 
 
 class Asked(NamedTuple):
@@ -66,14 +91,13 @@ def claim(
 ) -> list[Claimed]:
     """Take what is ready, then what is due by ``until``; nothing of a paused queue."""
     _be_alive(driver, node)
-    statement = READY_LAZY if lazy else READY
     wants = _offered(driver, wants)
-    rows = _ready(driver, wants, now, statement)
+    tasks = _ready(driver, wants, batch, now, lazy=lazy)
     for want in wants:
         if want.ahead > 0:
-            lane = (want.queue, want.priority, now + 1, until, want.ahead)
-            rows += driver.execute(statement, lane).fetchall()
-    return _take(driver, node, batch, rows, now=now, alone=alone)
+            lane = _Lane(want.queue, want.priority, now + 1, until, want.ahead)
+            tasks += _look(driver, lane, batch, now, lazy=lazy)
+    return _take(driver, node, batch, tasks, alone=alone)
 
 
 def claim_until(
@@ -86,8 +110,8 @@ def claim_until(
     now: int,
 ) -> list[Claimed]:
     """Take what is ready for somebody who is no node, in leases that end by themselves."""
-    rows = _ready(driver, _offered(driver, wants), now, READY)
-    return _take(driver, owner, batch, rows, now=now, deadline=deadline)
+    tasks = _ready(driver, _offered(driver, wants), batch, now)
+    return _take(driver, owner, batch, tasks, deadline=deadline)
 
 
 def claim_parked(
@@ -107,16 +131,17 @@ def claim_parked(
     for work in works:
         found = driver.execute(PARKED, {"work": work, "until": until, "node": node, "limit": limit})
         rows += found.fetchall()
-    rows.sort(key=lambda row: (-row[3], row[7], row[0]))
-    return _take(driver, node, batch, rows[:limit], now=now, alone=alone)
+    rows.sort(key=lambda row: (-row[3], row[9], row[0]))
+    tasks = [_claimed(row, batch, now) for row in rows[:limit]]
+    return _take(driver, node, batch, tasks, alone=alone)
 
 
 def claim_parked_until(
     driver: sqlite3.Connection, owner: int, batch: int, asked: Asked, *, deadline: int, now: int
 ) -> list[Claimed]:
     """Take parked tasks of any work, the most urgent first, in leases that end by themselves."""
-    rows = parked_rows(driver, asked, now)
-    return _take(driver, owner, batch, rows, now=now, deadline=deadline)
+    tasks = [_claimed(row, batch, now) for row in parked_rows(driver, asked, now)]
+    return _take(driver, owner, batch, tasks, deadline=deadline)
 
 
 def parked_rows(driver: sqlite3.Connection, asked: Asked, now: int) -> list[Any]:
@@ -144,7 +169,8 @@ def claim_one(
         raise _not_there(driver, task_id)
     if row[-1] == Stored.WORKING:
         raise AlreadyClaimed(task_id)
-    (claimed,) = _take(driver, node, batch, [row[:-1]], now=now, own_leases=False)
+    claimed = _claimed(row[:-1], batch, now)
+    _write(driver, node, batch, [task_id], None)
     return claimed
 
 
@@ -156,65 +182,106 @@ def _offered(driver: sqlite3.Connection, wants: Sequence[Want]) -> list[Want]:
 
 
 def _ready(
-    driver: sqlite3.Connection, wants: Sequence[Want], now: int, statement: str
-) -> list[Any]:
-    rows: list[Any] = []
+    driver: sqlite3.Connection, wants: Sequence[Want], batch: int, now: int, *, lazy: bool = False
+) -> list[Claimed]:
+    tasks: list[Claimed] = []
     for want in wants:
         since = _EVER if want.cursor is None else want.cursor
-        lane = (want.queue, want.priority, since, now, want.ready)
-        rows += driver.execute(statement, lane).fetchall()
-    return rows
+        lane = _Lane(want.queue, want.priority, since, now, want.ready)
+        tasks += _look(driver, lane, batch, now, lazy=lazy)
+    return tasks
+
+
+def _look(
+    driver: sqlite3.Connection, lane: _Lane, batch: int, now: int, *, lazy: bool
+) -> list[Claimed]:
+    """What the lane offers, in its order, as it will be once the batch has it."""
+    *columns, params, options = driver.execute(READY_LAZY if lazy else READY, lane).fetchone()
+    ids, works, attempts, run_at, expires_at, losses, metas, *origin = map(json.loads, columns)
+    if not ids:
+        return []
+    count = len(ids)
+    bodies = [params.split(_BETWEEN), options.split(_BETWEEN), metas]
+    if any(len(texts) != count for texts in bodies):
+        bodies = [[""] * count] * 3
+    if "" in bodies[1] or 0 in metas or ("" in bodies[0] and not lazy):
+        bodies = _read_long(driver, ids, bodies, lazy=lazy)
+    return [
+        *map(
+            Claimed._make,
+            zip(
+                ids,
+                works,
+                [lane.queue] * count,
+                [lane.priority] * count,
+                attempts,
+                [batch] * count,
+                bodies[0],
+                bodies[1],
+                [(at - now) / 1e6 for at in run_at],
+                run_at,
+                [None if at is None else (at - now) / 1e6 for at in expires_at],
+                losses,
+                bodies[2],
+                *origin,
+                strict=True,
+            ),
+        )
+    ]
+
+
+def _read_long(
+    driver: sqlite3.Connection, ids: Sequence[str], bodies: Sequence[Sequence[Any]], *, lazy: bool
+) -> list[Sequence[Any]]:
+    """The texts with those that were left out because of their length."""
+    rows = []
+    for task_id, params, options, meta in zip(ids, *bodies, strict=True):
+        row = params, options, meta
+        if not options or meta == 0 or not (params or lazy):
+            row = driver.execute(TEXTS, (task_id,)).fetchone()
+        rows.append(("", *row[1:]) if lazy else row)
+    return [*zip(*rows, strict=True)]
 
 
 def _take(
     driver: sqlite3.Connection,
     node: int,
     batch: int,
-    rows: Sequence[Any],
+    tasks: list[Claimed],
     *,
-    now: int,
     alone: Collection[str] = (),
     deadline: int | None = None,
-    own_leases: bool = True,
 ) -> list[Claimed]:
     """Write the claim: lost tasks and works in ``alone`` in leases of their own, others in one."""
-    claimed, together, leases = [], [], []
+    together: list[str] = []
     own = batch
-    for row in rows:
-        mine = batch
-        if own_leases and (row[9] > 0 or row[1] in alone):
+    for place, task in enumerate(tasks):
+        if task.losses > 0 or task.work in alone:
             own += 1
-            mine = own
-            leases.append((node, mine, json.dumps([row[0]]), deadline))
+            tasks[place] = task._replace(batch=own)
+            _write(driver, node, own, [task.id], deadline)
         else:
-            together.append(row[0])
-        claimed.append(_claimed(row, mine, now))
+            together.append(task.id)
     if together:
-        leases.append((node, batch, json.dumps(together), deadline))
-    driver.executemany(_TAKE, [(node, one.batch, one.id) for one in claimed])
-    driver.executemany(_LEASE, leases)
-    return claimed
+        _write(driver, node, batch, together, deadline)
+    return tasks
 
 
-def _claimed(row: Any, batch: int, now: int) -> Claimed:
-    expires_at = row[8]
-    return Claimed(
-        row[0],
-        row[1],
-        row[2],
-        row[3],
-        row[4],
-        batch,
-        row[5],
-        row[6],
-        (row[7] - now) / 1e6,
-        row[7],
-        None if expires_at is None else (expires_at - now) / 1e6,
-        row[9],
-        row[10],
-        row[11],
-        row[12],
-        row[13],
+def _write(
+    driver: sqlite3.Connection, node: int, batch: int, ids: list[str], deadline: int | None
+) -> None:
+    """Set these tasks working, under one lease."""
+    text = listed(ids)
+    driver.execute(TAKE, (node, batch, text))
+    driver.execute(_LEASE, (node, batch, text, deadline))
+
+
+def _claimed(row: Sequence[Any], batch: int, now: int) -> Claimed:
+    task = Claimed._make(row)
+    return task._replace(
+        batch=batch,
+        due_in=(task.run_at - now) / 1e6,
+        expires_in=None if task.expires_in is None else (task.expires_in - now) / 1e6,
     )
 
 

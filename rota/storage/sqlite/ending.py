@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from rota.core.task import Stored
+from rota.storage.sqlite.carrying import Carried, carry, listed
 from rota.storage.sqlite.feeding import note
 
 #: Working rows by id, along the primary key; the caller compares the batch.
@@ -16,18 +16,35 @@ HELD = """select t.id, t.batch, t.queue, t.work, t.priority, t.attempt, t.losses
  t.cancel_reason
  from json_each(?) j cross join rota_task t on t.id = j.value
  where t.state = 1 and t.node = ?"""
-REMOVE = "delete from rota_task where id = ? and state = 1 and node = ? and batch = ?"
-_TO_WAITING = """update rota_task set state = 0, node = null, batch = null, run_at = ?,
- attempt = ?, losses = ? where id = ? and state = 1 and node = ? and batch = ?"""
-_HISTORY = """{insert} into {table} (id, state, queue, work, priority, attempt, node,
+#: Under which batch the node holds each of these now; null: not at all.
+BATCHES = """select json_group_array(t.batch)
+ from json_each(?) j left join rota_task t on t.id = j.value and t.state = 1 and t.node = ?"""
+_FENCE = "state = 1 and node = :node and batch in (select value from json_each(:batches))"
+_HELD = f"from json_each(:rows) j cross join rota_task t on t.id = j.key where {_FENCE}"
+HISTORY = f"""{{insert}} into {{table}} (id, state, queue, work, priority, attempt, node,
  batch, run_at, started_at, finished_at, reason, payload)
- values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_ATTEMPT = """insert into rota_attempt
+ select t.id, :state, t.queue, t.work, t.priority, t.attempt, :by,
+ iif(:by is null, null, t.batch), t.run_at, j.value->>0, :now,
+ replace(j.value->>1, :nul, char(0)), replace(j.value->>2, :nul, char(0)) {_HELD}"""
+TALLY = f"""insert into rota_tally (minute, queue, work, state, n, seconds)
+ select :minute, t.queue, t.work, :state, count(*), total(:now - (j.value->>0)) / 1e6 {_HELD}
+ group by t.queue, t.work"""
+REMOVE = f"""delete from rota_task where id in (select key from json_each(:rows)) and {_FENCE}"""
+ATTEMPTS = f"""insert into rota_attempt
  (id, attempt, outcome, node, batch, started_at, finished_at, reason, error)
- values (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_TALLY = """insert into rota_tally (minute, queue, work, state, n, seconds)
- values (?, ?, ?, ?, ?, ?)"""
+ select t.id, t.attempt, :outcome, t.node, t.batch, j.value->>0, :now,
+ replace(j.value->>1, :nul, char(0)), replace(j.value->>2, :nul, char(0)) {_HELD}"""
+TO_WAITING = f"""update rota_task set state = 0, node = null, batch = null,
+ run_at = j.value->>0, attempt = j.value->>1, losses = j.value->>2
+ from json_each(:rows) j where rota_task.id = j.key and {_FENCE}"""
+TO_PARKED = f"""update rota_task set state = 2, node = j.value->>2, batch = null,
+ run_at = j.value->>0, attempt = j.value->>1
+ from json_each(:rows) j where rota_task.id = j.key and {_FENCE}"""
 _MINUTE = 60_000_000
+
+#: What an attempt left behind: when it began, a reason, and a result or an error.
+Left = tuple[int | None, str | None, str | None]
+_Values = dict[str, int | str | None]
 
 
 class Held(NamedTuple):
@@ -44,122 +61,87 @@ class Held(NamedTuple):
     cancel_reason: str | None
 
 
-class Ended(NamedTuple):
-    """A task's last row; without a node no attempt's outcome ended it."""
-
-    task: Held
-    state: Stored
-    node: int | None
-    reason: str | None
-    payload: str | None = None
-    ago: float | None = None
-
-
-class Passed(NamedTuple):
-    """An attempt that ended and left its task unfinished."""
-
-    task: Held
-    outcome: str
-    node: int
-    reason: str | None = None
-    error: str | None = None
-    ago: float | None = None
-
-
 class Back(NamedTuple):
-    """A task that waits again: when, with which attempt and losses."""
+    """How a task waits again: when, with which attempt and losses."""
 
-    task: Held
     run_at: int
     attempt: int
     losses: int
 
 
+class Parked(NamedTuple):
+    """How a task is set aside: until when, with which attempt, and which node is not offered it."""
+
+    run_at: int
+    attempt: int
+    keep_from: int | None
+
+
 def held_tasks(driver: sqlite3.Connection, node: int, ids: Iterable[str]) -> list[Held]:
     """Those of these tasks that the node holds now, under whichever batch."""
-    return [*map(Held._make, driver.execute(HELD, (json.dumps(list(ids)), node)))]
+    return [*map(Held._make, driver.execute(HELD, (listed([*ids]), node)))]
 
 
-def remove_tasks(driver: sqlite3.Connection, node: int, tasks: Iterable[Held]) -> None:
-    """Take finished tasks' rows away."""
-    driver.executemany(REMOVE, [(task.id, node, task.batch) for task in tasks])
+def held_batches(driver: sqlite3.Connection, node: int, ids: list[str]) -> list[int | None]:
+    """Under which batch the node holds each of these tasks now; None: not at all."""
+    (batches,) = driver.execute(BATCHES, (listed(ids), node)).fetchone()
+    found: list[int | None] = json.loads(batches)
+    return found
 
 
-def put_back(driver: sqlite3.Connection, node: int, tasks: Sequence[Back], now: int) -> None:
-    """Let tasks wait again."""
-    if not tasks:
-        return
-    driver.executemany(
-        _TO_WAITING,
-        [
-            (back.run_at, back.attempt, back.losses, back.task.id, node, back.task.batch)
-            for back in tasks
-        ],
-    )
-    note(driver, ((back.task.id, Stored.SCHEDULED) for back in tasks), now)
+class Leaving:
+    """Takes a node's tasks out of their leases, many by one statement.
 
+    Every statement looks for working rows of the node and these ``batches``; that each
+    task is held under its own the caller has read in the same transaction.
+    """
 
-def write_history(driver: sqlite3.Connection, ended: Sequence[Ended], now: int) -> None:
-    """Put ended tasks into history and count them."""
-    if not ended:
-        return
-    done: list[tuple[Any, ...]] = []
-    failed: list[tuple[Any, ...]] = []
-    tally: dict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0, 0.0])
-    for task, state, node, reason, payload, ago in ended:
-        row = (
-            task.id,
-            int(state),
-            task.queue,
-            task.work,
-            task.priority,
-            task.attempt,
-            node,
-            None if node is None else task.batch,
-            task.run_at,
-            started(now, ago),
-            now,
-            reason,
-            payload,
-        )
-        (failed if state is Stored.FAILED else done).append(row)
-        count = tally[task.queue, task.work, int(state)]
-        count[0] += 1
-        count[1] += ago or 0.0
-    _put(driver, "rota_done", done)
-    _put(driver, "rota_failed", failed)
-    minute = now - now % _MINUTE
-    driver.executemany(_TALLY, [(minute, *key, n, seconds) for key, (n, seconds) in tally.items()])
-    note(driver, ((one.task.id, one.state) for one in ended), now)
+    def __init__(
+        self, driver: sqlite3.Connection, node: int, batches: Collection[int], now: int
+    ) -> None:
+        self._driver = driver
+        self._now = now
+        self._fence: _Values = {"node": node, "batches": listed([*batches]), "now": now}
 
+    def end(self, tasks: Mapping[str, Left], state: Stored, *, by: int | None) -> None:
+        """Move tasks into history and count them; ``by`` is whose outcome ended them, if any."""
+        if not tasks:
+            return
+        values = self._values(carry(tasks)) | {
+            "state": int(state),
+            "by": by,
+            "minute": self._now - self._now % _MINUTE,
+        }
+        table = "rota_failed" if state is Stored.FAILED else "rota_done"
+        try:
+            self._driver.execute(HISTORY.format(insert="insert", table=table), values)
+        except sqlite3.IntegrityError:
+            # Nothing may keep a task from ending, not even an older row with its id.
+            self._driver.execute(HISTORY.format(insert="insert or replace", table=table), values)
+        self._driver.execute(TALLY, values)
+        self._driver.execute(REMOVE, values)
+        note(self._driver, ((task_id, state) for task_id in tasks), self._now)
 
-def _put(driver: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> None:
-    """Nothing may keep a task from ending, not even an older row with its id."""
-    try:
-        driver.executemany(_HISTORY.format(insert="insert", table=table), rows)
-    except sqlite3.IntegrityError:
-        driver.executemany(_HISTORY.format(insert="insert or replace", table=table), rows)
+    def keep(self, attempts: Mapping[str, Left], outcome: str) -> None:
+        """Keep attempts that do not end their tasks; before these are moved."""
+        if attempts:
+            values = self._values(carry(attempts)) | {"outcome": outcome}
+            self._driver.execute(ATTEMPTS, values)
 
+    def put_back(self, tasks: Mapping[str, Back]) -> None:
+        """Let tasks wait again."""
+        if tasks:
+            self._driver.execute(TO_WAITING, self._values(carry(tasks)))
+            note(self._driver, ((task_id, Stored.SCHEDULED) for task_id in tasks), self._now)
 
-def write_attempts(driver: sqlite3.Connection, passed: Iterable[Passed], now: int) -> None:
-    """Keep attempts that did not end their task."""
-    driver.executemany(
-        _ATTEMPT,
-        [
-            (
-                one.task.id,
-                one.task.attempt,
-                one.outcome,
-                one.node,
-                one.task.batch,
-                started(now, one.ago),
-                now,
-                one.reason,
-                one.error,
-            )
-            for one in passed
-        ],
-    )
+    def park(self, tasks: Mapping[str, Parked]) -> None:
+        """Set tasks aside for a node that knows their work."""
+        if tasks:
+            self._driver.execute(TO_PARKED, self._values(carry(tasks)))
+            note(self._driver, ((task_id, Stored.PARKED) for task_id in tasks), self._now)
+
+    def _values(self, rows: Carried) -> _Values:
+        return {**self._fence, "rows": rows.text, "nul": rows.nul}
 
 
 def started(now: int, ago: float | None) -> int | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
 
 from rota.core.task import Fence, Inserted, NewTask, Stored
 from rota.errors import LeaseLost
+from rota.storage.sqlite.carrying import carry
 from rota.storage.sqlite.feeding import note
 from rota.storage.tables import to_micros
 
@@ -15,6 +18,16 @@ _TASK = """insert into rota_task
 _BODY = """insert into rota_body
  (id, params, options, meta, created_at, due_at, parent, recurring, fire_at)
  values (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_TASKS = """insert into rota_task
+ (id, queue, work, priority, run_at, expires_at, unique_key)
+ select key, ?, ?, ?, ?, ?, ? from json_each(?)"""
+_BODIES = """insert into rota_body
+ (id, params, options, meta, created_at, due_at, parent, recurring, fire_at)
+ select key, replace(value, ?, char(0)), ?, ?, ?, ?, ?, ?, ? from json_each(?)"""
+#: Fewer tasks that are alike are not worth statements of their own.
+_FEW = 8
+#: One text carries at most so many tasks and, beyond the last one, so many characters.
+_TASKS_AT_ONCE, _TEXT_AT_ONCE = 1_000, 500_000
 _BY_ID = "select id, state from rota_task where id = ?"
 _BY_KEY = "select id, state from rota_task where unique_key = ?"
 _FENCE = "select 1 from rota_task where id = ? and state = 1 and node = ? and batch = ?"
@@ -62,28 +75,56 @@ def _write_new(driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int) -
 
 
 def _write(driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int) -> None:
-    task_rows, body_rows = [], []
-    for task in tasks:
-        due_at, run_at, expires_at = _times(task, now)
-        key = task.unique if task.period is None else None
-        fire_at = None if task.fire_at is None else to_micros(task.fire_at)
-        task_rows.append((task.id, task.queue, task.work, task.priority, run_at, expires_at, key))
-        body_rows.append(
-            (
-                task.id,
-                task.params,
-                task.options,
-                task.meta,
-                now,
-                due_at,
-                task.parent,
-                task.recurring,
-                fire_at,
-            )
-        )
-    driver.executemany(_TASK, task_rows)
-    driver.executemany(_BODY, body_rows)
+    """Write tasks that meet nobody; raises ``IntegrityError`` if one does."""
+    each: list[NewTask] = []
+    for alike in _alike(tasks):
+        if len(alike) < _FEW:
+            each += alike
+        else:
+            _write_alike(driver, alike, now)
+    if each:
+        rows = [(task.id, task.params, *_columns(task, now)) for task in each]
+        driver.executemany(_TASK, [(task_id, *of_task) for task_id, _, of_task, _ in rows])
+        driver.executemany(_BODY, [(task_id, params, *body) for task_id, params, _, body in rows])
     note(driver, ((task.id, Stored.SCHEDULED) for task in tasks), now)
+
+
+def _alike(tasks: Sequence[NewTask]) -> Iterator[list[NewTask]]:
+    """Runs of tasks that differ in id and params only."""
+    for _, run in groupby(tasks, _but_id_and_params):
+        some: list[NewTask] = []
+        size = 0
+        for task in run:
+            some.append(task)
+            size += len(task.params)
+            if len(some) >= _TASKS_AT_ONCE or size >= _TEXT_AT_ONCE:
+                yield some
+                some, size = [], 0
+        yield some
+
+
+def _but_id_and_params(task: NewTask) -> tuple[Any, ...]:
+    return task[1:4], task[5:]
+
+
+def _write_alike(driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int) -> None:
+    rows = {task.id: task.params for task in tasks}
+    if len(rows) < len(tasks):
+        raise sqlite3.IntegrityError("two of these tasks have the same id")
+    text, nul = carry(rows)
+    of_task, of_body = _columns(tasks[0], now)
+    driver.execute(_TASKS, (*of_task, text))
+    driver.execute(_BODIES, (nul, *of_body, text))
+
+
+def _columns(task: NewTask, now: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What its two rows hold besides its id and params."""
+    due_at, run_at, expires_at = _times(task, now)
+    fire_at = None if task.fire_at is None else to_micros(task.fire_at)
+    return (
+        (task.queue, task.work, task.priority, run_at, expires_at, _key(task)),
+        (task.options, task.meta, now, due_at, task.parent, task.recurring, fire_at),
+    )
 
 
 def _key(task: NewTask) -> str | None:

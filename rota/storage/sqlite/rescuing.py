@@ -11,17 +11,7 @@ from rota.core.options import options_or_default
 from rota.core.task import Membership, NewTask, Rescued, Stored
 from rota.storage.following import follow_lost
 from rota.storage.schema import ledger
-from rota.storage.sqlite.ending import (
-    Back,
-    Ended,
-    Held,
-    Passed,
-    held_tasks,
-    put_back,
-    remove_tasks,
-    write_attempts,
-    write_history,
-)
+from rota.storage.sqlite.ending import Back, Held, Leaving, Left, held_tasks
 from rota.storage.sqlite.inserting import insert_tasks
 
 _JOIN = """insert or replace into rota_node
@@ -37,6 +27,8 @@ _ORPHANS = """select l.node, l.batch, l.ids from rota_lease l
 _OPTIONS = """select b.id, b.options
  from json_each(?) j cross join rota_body b on b.id = j.value"""
 _DROP_LEASE = "delete from rota_lease where node = ? and batch = ?"
+#: What is left of an attempt that nobody told the end of.
+_NOTHING: Left = None, None, None
 
 
 class Neighbour(NamedTuple):
@@ -50,9 +42,9 @@ class Neighbour(NamedTuple):
 class _Saved(NamedTuple):
     """One lease's tasks, sorted by what becomes of them, and what follows those that failed."""
 
-    ended: list[Ended]
-    back: list[Back]
-    lost: list[Passed]
+    failed: dict[str, Left]
+    cancelled: dict[str, Left]
+    back: dict[str, Back]
     follows: dict[str, NewTask]
 
 
@@ -112,16 +104,17 @@ def rescue(driver: sqlite3.Connection, limit: int, now: int) -> list[Rescued]:
         members = json.loads(ids)
         tasks = _still_held(driver, node, batch, members)
         options = _options(driver, members)
-        saved = _sort(node, tasks, now, options=options, alone=len(members) == 1)
-        remove_tasks(driver, node, [one.task for one in saved.ended])
-        put_back(driver, node, saved.back, now)
-        write_history(driver, saved.ended, now)
-        write_attempts(driver, saved.lost, now)
+        saved = _sort(tasks, now, options=options, alone=len(members) == 1)
+        leaving = Leaving(driver, node, [batch], now)
+        leaving.keep({task.id: _NOTHING for task in tasks}, "lost")
+        leaving.put_back(saved.back)
+        leaving.end(saved.failed, Stored.FAILED, by=None)
+        leaving.end(saved.cancelled, Stored.CANCELLED, by=None)
         driver.execute(_DROP_LEASE, (node, batch))
         if saved.follows:
             # After its task has gone, as every follow-up.
             insert_tasks(driver, list(saved.follows.values()), now)
-        rescued += _told(node, saved)
+        rescued += _told(node, tasks, saved)
     return rescued
 
 
@@ -141,20 +134,20 @@ def drop_lease(driver: sqlite3.Connection, node: int, batch: int, now: int) -> i
     if row is None:
         return 0
     tasks = _still_held(driver, node, batch, json.loads(row[0]))
-    stopped = [
-        Ended(task, Stored.CANCELLED, None, task.cancel_reason)
+    stopped = {
+        task.id: (None, task.cancel_reason, None)
         for task in tasks
         if task.cancel_reason is not None
-    ]
-    back = [
-        Back(task, max(task.run_at, now), task.attempt - 1, task.losses)
+    }
+    back = {
+        task.id: Back(max(task.run_at, now), task.attempt - 1, task.losses)
         for task in tasks
         if task.cancel_reason is None
-    ]
-    remove_tasks(driver, node, [one.task for one in stopped])
-    write_history(driver, stopped, now)
-    write_attempts(driver, [Passed(one.task, "lost", node) for one in stopped], now)
-    put_back(driver, node, back, now)
+    }
+    leaving = Leaving(driver, node, [batch], now)
+    leaving.keep(dict.fromkeys(stopped, _NOTHING), "lost")
+    leaving.end(stopped, Stored.CANCELLED, by=None)
+    leaving.put_back(back)
     driver.execute(_DROP_LEASE, (node, batch))
     return len(tasks)
 
@@ -179,28 +172,25 @@ def _options(driver: sqlite3.Connection, ids: list[str]) -> dict[str, str]:
     return dict(driver.execute(_OPTIONS, (json.dumps(ids),)).fetchall())
 
 
-def _sort(
-    node: int, tasks: list[Held], now: int, *, options: dict[str, str], alone: bool
-) -> _Saved:
-    saved = _Saved([], [], [Passed(task, "lost", node) for task in tasks], {})
+def _sort(tasks: list[Held], now: int, *, options: dict[str, str], alone: bool) -> _Saved:
+    saved = _Saved({}, {}, {}, {})
     for task in tasks:
         losses = task.losses + 1 if alone else max(task.losses, 1)
         asked = options.get(task.id)
         limit = None if asked is None else options_or_default(asked).max_rescues
         if task.cancel_reason is not None:
-            saved.ended.append(Ended(task, Stored.CANCELLED, None, task.cancel_reason))
+            saved.cancelled[task.id] = None, task.cancel_reason, None
         elif asked is not None and limit is not None and losses - 1 >= limit:
-            saved.ended.append(Ended(task, Stored.FAILED, None, "lost"))
+            saved.failed[task.id] = None, "lost", None
             follow = follow_lost(task.id, asked)
             if follow is not None:
                 saved.follows[task.id] = follow
         else:
-            saved.back.append(Back(task, max(task.run_at, now), task.attempt - 1, losses))
+            saved.back[task.id] = Back(max(task.run_at, now), task.attempt - 1, losses)
     return saved
 
 
-def _told(node: int, saved: _Saved) -> list[Rescued]:
-    ended = {one.task.id: one.state for one in saved.ended}
+def _told(node: int, tasks: Iterable[Held], saved: _Saved) -> list[Rescued]:
     return [
         Rescued(
             task.id,
@@ -208,8 +198,14 @@ def _told(node: int, saved: _Saved) -> list[Rescued]:
             task.queue,
             task.priority,
             node,
-            ended.get(task.id, Stored.SCHEDULED),
+            _became(task.id, saved),
             saved.follows.get(task.id),
         )
-        for task in (one.task for one in saved.lost)
+        for task in tasks
     ]
+
+
+def _became(task_id: str, saved: _Saved) -> Stored:
+    if task_id in saved.failed:
+        return Stored.FAILED
+    return Stored.CANCELLED if task_id in saved.cancelled else Stored.SCHEDULED
