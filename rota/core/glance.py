@@ -24,3 +24,4 @@ class Glance(NamedTuple):
     parked: bool = False  #: something is parked
     paused_works: Collection[str] = frozenset()
     fires_in: float | None = None  #: until the first recurring task is due
+    moment: float | None = None  #: that moment on the database's clock, in seconds since 1970

@@ -32,6 +32,7 @@ class MemoryGlancing:
                 parked=bool(book.parked),
                 paused_works=frozenset(book.paused_works),
                 fires_in=None if fires is None else (fires - now) / MICROS,
+                moment=now / MICROS,
             )
 
 

@@ -29,7 +29,7 @@ select p.*, {_ORPHANS},
     where starts_with(w.name, '{_WORKS}')),
   (select date_part('epoch', r.due_at - {{now}}) from {{s}}rota_recurring r
     where r.next_fire_at is not null and not r.paused order by r.due_at, r.id limit 1),
-  a.queue, a.priority, a.due_in
+  a.queue, a.priority, a.due_in, date_part('epoch', {{clock}})
 from ({_PEERS}) p(peers, dead, lease_left) left join ({{agenda}}) a on true"""
 
 
@@ -39,7 +39,10 @@ class Glancing:
     def __init__(self, *, prefix: str, now: str, schema: str | None) -> None:
         self._schema = schema
         self._every, self._named = (
-            _GLANCE.replace("{agenda}", agenda).format(s=prefix, now=now)
+            # Told last, by the clock of that moment: so it is hardly older than its answer.
+            _GLANCE.replace("{agenda}", agenda).format(
+                s=prefix, now=now, clock=now.replace("now()", "clock_timestamp()")
+            )
             for agenda in (EVERY_LANE, NAMED_LANES)
         )
 
@@ -51,7 +54,8 @@ class Glancing:
             rows = session.rows(self._named, node=node, schema=self._schema, queues=list(queues))
         peers, dead, lease_left, orphans, mine, overdue, parked, paused, fires_in = rows[0][:9]
         return Glance(
-            lanes=[Lane(*row[9:]) for row in rows if row[9] is not None],
+            lanes=[Lane(*row[9:12]) for row in rows if row[9] is not None],
+            moment=rows[-1][12],
             peers=peers,
             dead=dead,
             lease_left=lease_left,

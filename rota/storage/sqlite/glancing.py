@@ -86,6 +86,7 @@ class SQLiteGlancing:
             parked=seen.parked,
             paused_works=seen.paused_works,
             fires_in=None if seen.due_at is None else (seen.due_at - now) / 1e6,
+            moment=now / 1e6,
         )
 
     def _look(self, node: int, queues: Queues) -> Seen:
