@@ -19,7 +19,9 @@ from benchmarks.process import measured
 @click.command()
 @click.argument("name", type=click.Choice(list(benchmarks())))
 @click.option("--url", help="postgresql://…; a fresh SQLite file without it")
-@click.option("--tasks", type=click.IntRange(1), help="how many, instead of the usual number")
+@click.option(
+    "--tasks", "--rows", type=click.IntRange(1), help="how many, instead of the usual number"
+)
 @click.option(
     "--rounds",
     type=click.IntRange(1),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from benchmarks import (
     backlog,
     drain,
+    history,
     idle,
     latency,
     limit,
@@ -62,6 +63,7 @@ def benchmarks() -> dict[str, Benchmark]:
         "backlog": Benchmark(backlog.backlog, 1_000_000, 1_000, rounds=1),
         "pinned": Benchmark(pinned.pinned, 200_000, 1_000, rounds=3),
         "restore": Benchmark(restore.restore, 1_000_000, 200, rounds=1),
+        "history": Benchmark(history.history, 1_000_000, 2_000, rounds=1),
         "recurring": Benchmark(_recurring, 10_000, 20, rounds=1, quickly=QUICKLY),
         "lazy": Benchmark(_lazy, 20_000, 100, rounds=1),
     }

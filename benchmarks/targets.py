@@ -99,6 +99,22 @@ def _engine() -> list[Target]:
     ]
 
 
+def _looking() -> list[Target]:
+    names = {
+        "counts": "counts by queue",
+        "first_page": "first page",
+        "page_100": "100th page",
+        "work_failed": "failed of one work",
+        "failures": "failures grouped",
+        "recurring": "children of one of 7 definitions",
+        "rare_queue": "100,000 rows walked",
+    }
+    return [
+        Target("history", f"{name}_p50_ms", f"1M finished, {label}", " ms")
+        for name, label in names.items()
+    ]
+
+
 def _unjudged() -> list[Target]:
     return [
         Target("enqueue", "tasks_per_s", "enqueue, one by one"),
@@ -113,6 +129,7 @@ def _unjudged() -> list[Target]:
         Target("backlog", "p50_ms_1000000", "claim of 100 at 1M", " ms"),
         Target("pinned", "before_p99_ms", "pinned p99 before them", " ms"),
         Target("pinned", "pull_p99_ms", "pinned, `claim()` p99", " ms"),
+        *_looking(),
         Target("recurring", "fired_within_s", "10,000 recurring, all fired within", " s"),
         Target("recurring", "others_lag_p99_ms", "recurring, others' p99 meanwhile", " ms"),
         Target("lazy", "ratio", "memory, 10 kB lazy params ÷ none", ""),

@@ -13,6 +13,7 @@ from rota.control.handle import TaskHandle
 from rota.control.health import Health
 from rota.control.pulled import Pulled
 from rota.control.recurrence import ChildTask, Recurring, RecurringInfo
+from rota.core.archiving import ArchivedTask
 from rota.core.backoff import Backoff
 from rota.core.clock import Clock
 from rota.core.context import BlockingContext, Context, Token
@@ -21,6 +22,7 @@ from rota.core.ids import derive_id
 from rota.core.outcome import Again, Cancel, Done, Fail, Ignore, Outcome, Release, Retry
 from rota.core.recurring import Decision
 from rota.core.request import ScheduleRequest, Unique
+from rota.core.retention import Keeping, Retention
 from rota.core.run import ExternalStateChange, Run
 from rota.core.task import Attempt, Change, Report, Task, TaskState
 from rota.errors import RotaError, UnreadableResult
@@ -29,6 +31,7 @@ from rota.middleware.timeout import RunTimeout
 from rota.registry import Bound, Work, WorkRegistry
 from rota.registry.command import CommandResult
 from rota.scheduler.processes import ProcessDied
+from rota.storage.archiving import ArchiveFile
 from rota.storage.sync import RestoreReport
 from rota.triggers import AllOf, AnyOf, Calendar, Cron, Every, Once, from_apscheduler
 
@@ -36,6 +39,8 @@ __all__ = [
     "Again",
     "AllOf",
     "AnyOf",
+    "ArchiveFile",
+    "ArchivedTask",
     "Attempt",
     "BackgroundScheduler",
     "Backoff",
@@ -60,6 +65,7 @@ __all__ = [
     "Fail",
     "Health",
     "Ignore",
+    "Keeping",
     "Middleware",
     "Once",
     "Outcome",
@@ -70,6 +76,7 @@ __all__ = [
     "Release",
     "Report",
     "RestoreReport",
+    "Retention",
     "Retry",
     "RotaError",
     "Run",

@@ -10,6 +10,7 @@ from typing_extensions import Unpack
 from rota.app.blocking import BlockingHandle, LoopCaller
 from rota.core.clock import Seconds
 from rota.core.finding import Counts, Failures, Filters, Matched, NodeInfo, Page, TaskFilter
+from rota.core.retention import Keeping
 from rota.core.task import Task
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class BlockingLookingFace(LoopCaller):
     def failures(self, since: datetime | Seconds | None = None, limit: int = 50) -> list[Failures]:
         """As :meth:`Scheduler.failures`."""
         return self.call(self._scheduler.failures(since, limit))
+
+    def keeping(self) -> Keeping:
+        """As :meth:`Scheduler.keeping`."""
+        return self.call(self._scheduler.keeping())
 
     def nodes(self) -> list[NodeInfo]:
         """As :meth:`Scheduler.nodes`."""

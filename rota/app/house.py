@@ -44,6 +44,7 @@ from rota.registry import WorkRegistry
 from rota.scheduler.engine import Engine
 from rota.scheduler.executor import Executor, Held
 from rota.scheduler.lazy import ParamsLoader
+from rota.storage.keeper import Keeper
 from rota.storage.memory.repository import MemoryRepository
 from rota.storage.nodelife import NodeLife
 from rota.storage.sync import Sync
@@ -56,6 +57,8 @@ class House:
     Made on the event loop that will run it; ``Scheduler`` is its face and decides when
     what starts and stops. ``on_unfit`` is called on the loop when it is to leave by itself.
     """
+
+    keeping: type[Keeper] = Keeper
 
     def __init__(
         self,
@@ -171,6 +174,8 @@ class House:
             round_trip=lambda: self.sync.round_trip,
             admit=settings.should_restore,
         )
+        archive = settings.archive or None
+        self.keeper = self.keeping(repository=self.repository, clock=self.clock, archive=archive)
         self.sync: Sync = Sync(
             repository=self.repository,
             life=self.life,
@@ -189,6 +194,7 @@ class House:
             on_glance=self.wires.glanced,
             hears=self.wires.hears,
             writing=self.finisher.batches,
+            keeper=self.keeper,
         )
         self.watch = Watch(
             loop=self.loop,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 
 from rota.app.declaring import declare
 from rota.app.house import House
+from rota.app.keeping import state_keeping
 from rota.core.clock import Clock
 from rota.core.run import Stop
 from rota.errors import ForkedScheduler, SchedulerNotRunning, StorageUnavailable
@@ -55,6 +57,7 @@ async def _arrive(house: House, start_timeout: float) -> RestoreReport:
             house.intake.began_at = await offload.run(house.repository.now)
             await _join(house)
             await offload.run(house.wires.open)
+            await offload.run(state_keeping, house)
             if house.settings.client_only:
                 return house.sync.report
             await offload.run(declare, house)
@@ -102,6 +105,7 @@ async def wind_down(house: House) -> None:
     await house.firing.stop()
     await _within(house.clock, house.soon.flush(), LAST_WRITES)
     await _stopped(house, house.sync.duty.stop, house.sync.duty.join)
+    house.keeper.stop()
     for entry in dispatcher.holding():
         if isinstance(entry, Held) and dispatcher.withdraw(entry):
             house.intake.give_back(entry)
@@ -132,6 +136,7 @@ async def _clear(house: House, timeout: float | None) -> None:
     house.wires.signals.interrupt()
     for duty in house.duties:
         await _joined(duty.join)
+    await _joined(partial(house.keeper.join, LAST_WRITES))
     try:
         await house.offload.run(house.repository.leave, house.life.id)
     except StorageUnavailable as error:

@@ -14,6 +14,7 @@ from rota.control.pausing import PausingVerbs
 from rota.core.clock import Seconds
 from rota.core.finding import Counts, Failures, Filters, Matched, NodeInfo, Page, TaskFilter
 from rota.core.ids import check_id
+from rota.core.retention import Keeping
 from rota.core.task import Task
 from rota.errors import InvalidArgument
 
@@ -82,8 +83,8 @@ class LookingFace:
         """Unfinished tasks by status: scheduled, parked, working; or all ``by`` queue or work.
 
         What waits is exact up to 10,000 per queue. What has ended is counted from ``since``
-        (an instant, or seconds ago; to the minute, beyond two days to the hour), by default as
-        long as counts are kept, 30 days.
+        (an instant, or seconds ago), by default as long as counts are kept, 30 days: to the
+        minute, beyond two hours to ten minutes, a day to the hour, eight days to the day.
         """
         house = self._open()
         if by is None:
@@ -98,6 +99,11 @@ class LookingFace:
         Looks at the newest 10,000 failed tasks; ``since`` is an instant, or seconds ago.
         """
         return await _counting(self._open()).failures(since, limit)
+
+    async def keeping(self) -> Keeping:
+        """How long history is kept, and whether an archive gets it first: what all nodes go by."""
+        house = self._open()
+        return await house.offload.run(house.repository.keeping)
 
     async def nodes(self) -> list[NodeInfo]:
         """All nodes that are not declared dead, the oldest first, and how much each holds."""

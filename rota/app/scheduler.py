@@ -6,22 +6,30 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from typing_extensions import Unpack
 
 from rota.app.house import House
 from rota.app.living import move_in, move_out, restore_again, wind_down
 from rota.app.requests import TaskOptions, TaskSpec
-from rota.app.settings import Settings, check_queues, check_span
+from rota.app.settings import (
+    Settings,
+    check_archive,
+    check_queues,
+    check_retention,
+    check_span,
+)
 from rota.app.starting import Starting
 from rota.app.verbs import SchedulerVerbs
 from rota.control.handle import TaskHandle
+from rota.core.archiving import Archive
 from rota.core.clock import Clock, Seconds, SystemClock
 from rota.core.codec import SIZE_LIMIT
 from rota.core.events import Listener
 from rota.core.ports import Repository
 from rota.core.request import ScheduleRequest
+from rota.core.retention import Retention
 from rota.core.task import Claimed
 from rota.errors import ForkedScheduler, InvalidArgument, SchedulerNotRunning, SchemaMismatch
 from rota.registry import Bound, Work, WorkRegistry
@@ -52,6 +60,12 @@ class Scheduler(SchedulerVerbs):
     that froze; a process that died is noticed sooner. A node whose event loop stands claims
     nothing, hands back after a lease what has not started, and after ``stall_after`` seconds
     leaves what runs to others, too.
+
+    ``retention`` is how long finished tasks are kept as history. ``archive`` is called with
+    them before they go: a plain function of a list of :class:`ArchivedTask`, in a thread, on one
+    node at a time; what it raises for is kept and comes again. Both are written in the database
+    for all nodes: a start that leaves them out changes nothing, the last one that says something
+    holds, and ``archive=False`` gives the archive up. A client archives nothing.
 
     >>> works = WorkRegistry()
     >>> @works.register("greet")
@@ -90,6 +104,8 @@ class Scheduler(SchedulerVerbs):
         poll_only: bool = False,
         synchronous: str | None = None,
         lazy_params: bool = False,
+        retention: Retention | None = None,
+        archive: Archive | Literal[False] | None = None,
         on_event: Listener | None = None,
         on_error: Callable[[ScheduleRequest, Exception], object] | None = None,
         clock: Clock | None = None,
@@ -117,6 +133,8 @@ class Scheduler(SchedulerVerbs):
             on_event=on_event,
             on_error=on_error,
             lazy_params=lazy_params,
+            retention=check_retention(retention),
+            archive=check_archive(archive),
             storage={"schema": schema, "poll_only": poll_only, "synchronous": synchronous},
         )
         self._url = url

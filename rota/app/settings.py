@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from inspect import iscoroutinefunction
+from typing import Any, Literal, TypedDict
 
+from rota.core.archiving import Archive
 from rota.core.clock import Clock, Seconds, seconds
 from rota.core.codec import SIZE_LIMIT
 from rota.core.events import Listener
 from rota.core.names import check_queue
 from rota.core.request import ScheduleRequest
+from rota.core.retention import Retention
 from rota.core.task import Claimed
 from rota.errors import InvalidArgument
 from rota.scheduler.engine import check_concurrency
@@ -39,6 +42,8 @@ class Settings:
     on_event: Listener | None = None
     on_error: Callable[[ScheduleRequest, Exception], object] | None = None
     lazy_params: bool = False
+    retention: Retention | None = None
+    archive: Archive | Literal[False] | None = None
     storage: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,6 +74,8 @@ class SchedulerOptions(TypedDict, total=False):
     poll_only: bool
     synchronous: str | None
     lazy_params: bool
+    retention: Retention | None
+    archive: Archive | Literal[False] | None
     on_event: Listener | None
     on_error: Callable[[ScheduleRequest, Exception], object] | None
     clock: Clock | None
@@ -99,3 +106,33 @@ def check_span(value: Seconds, name: str, least: float) -> float:
     if span < least:
         raise InvalidArgument(f"{name} is {value}; it must be {least:g} s or more", field=name)
     return span
+
+
+def check_retention(value: object) -> Retention | None:
+    """A ``Retention``, or None for what has been said already."""
+    if value is None or isinstance(value, Retention):
+        return value
+    raise InvalidArgument(
+        f"retention {value!r} is a {type(value).__name__}; "
+        "give Retention(done=timedelta(days=7), failed=timedelta(days=30))",
+        field="retention",
+    )
+
+
+def check_archive(value: object) -> Archive | Literal[False] | None:
+    """What can be called with a batch; False for no archive, None for what has been said."""
+    if value is None or value is False:
+        return value
+    if not callable(value):
+        raise InvalidArgument(
+            f"archive {value!r} cannot be called; give a function that takes a list of finished "
+            "tasks, or ArchiveFile(path)",
+            field="archive",
+        )
+    if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
+        raise InvalidArgument(
+            f"archive {value!r} is a coroutine function, which nobody would await; give a plain "
+            "one, it has a thread of its own",
+            field="archive",
+        )
+    return value

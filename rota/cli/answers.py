@@ -3,58 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime, timedelta
-from enum import Enum
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from rota.core.task import Attempt, Task
+from rota.core.facts import plain
 
 
 def answer(facts: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """One of the two, on stdout."""
     click.echo(json.dumps(plain(facts), ensure_ascii=False) if as_json else text)
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON can hold it: ISO instants, seconds, objects by their fields' names."""
-    match value:
-        case datetime():
-            return value.astimezone(UTC).isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case Enum():
-            return value.value
-        case Mapping():
-            return {str(name): plain(item) for name, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [plain(item) for item in value]
-        case float() if not math.isfinite(value):
-            return None
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            return {
-                field.name: plain(getattr(value, field.name))
-                for field in fields(value)
-                if not field.name.startswith("_")
-            }
-        case _:
-            return value
-
-
-def task_facts(task: Task) -> dict[str, Any]:
-    """A task's fields and its status."""
-    return {**plain(task), "status": task.status}
-
-
-def attempt_facts(attempt: Attempt) -> dict[str, Any]:
-    """An attempt's fields but for the task's id."""
-    facts: dict[str, Any] = plain(attempt)
-    del facts["task_id"]
-    return facts
 
 
 def moment(value: datetime | None) -> str:

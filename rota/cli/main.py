@@ -22,7 +22,7 @@ COMMANDS = {
     "db": Lazy("rota.cli.db", "db", "The database's tables: upgrade, status, sql."),
     "demo": Lazy("rota.cli.demo", "demo", "Show the promises kept while nodes die."),
     "doctor": Lazy("rota.cli.doctor", "doctor", "Check tables, nodes, clock and database."),
-    "history": Lazy("rota.cli.history", "history", "Finished tasks: prune, archive."),
+    "history": Lazy("rota.cli.history", "history", "Finished tasks: retention, prune, archive."),
     "nodes": Lazy("rota.cli.nodes", "nodes", "Show the nodes that are not declared dead."),
     "queues": Lazy("rota.cli.queues", "queues", "Queues: list, pause, resume."),
     "recurring": Lazy(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rota.cli.answers import answer, moment, plain, shown
+from rota.cli.answers import answer, moment, shown
 from rota.cli.client import ask
 from rota.cli.options import Place, placed, with_app
 from rota.cli.recurring_add import add
 from rota.cli.table import table
+from rota.core.facts import plain
 
 if TYPE_CHECKING:
     from rota.app import Scheduler

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rota.cli.answers import answer, attempt_facts, lines, moment, shown, span, task_facts
+from rota.cli.answers import answer, lines, moment, shown, span
 from rota.cli.client import ask
 from rota.cli.filters import chosen, filtered
 from rota.cli.inputs import span_of
@@ -14,6 +14,7 @@ from rota.cli.options import Place, placed
 from rota.cli.table import table
 from rota.cli.tasks_acting import cancel, delete, reschedule, retry
 from rota.cli.tasks_schedule import schedule
+from rota.core.facts import attempt_facts, task_facts
 from rota.core.task import Attempt, Task
 
 if TYPE_CHECKING:

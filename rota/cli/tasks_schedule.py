@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rota.cli.answers import answer, shown, task_facts
+from rota.cli.answers import answer, shown
 from rota.cli.client import ask
 from rota.cli.inputs import given, instant_of, json_object, merged, pair_of, span_of
 from rota.cli.options import Place, placed, with_app
 from rota.core.backoff import Backoff
+from rota.core.facts import task_facts
 
 if TYPE_CHECKING:
     from rota.app import Scheduler

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from rota.cli.answers import answer, moment, plain
+from rota.cli.answers import answer, moment
 from rota.cli.client import client
 from rota.cli.exits import masked
 from rota.cli.inputs import span_of
@@ -19,6 +19,7 @@ from rota.cli.nodes import node_facts, nodes_table, others
 from rota.cli.options import Place, placed
 from rota.cli.queues import counts_facts, counts_table
 from rota.cli.table import table
+from rota.core.facts import plain
 from rota.errors import StorageUnavailable
 
 if TYPE_CHECKING:

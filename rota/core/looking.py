@@ -40,8 +40,12 @@ class LookingStore(Protocol):
         is kept as an attempt. Others are left as they are.
         """
 
-    def delete_many(self, task_ids: Sequence[str]) -> set[str]:
-        """Remove finished tasks with all that is known of them; which. Others stay."""
+    def delete_many(self, task_ids: Sequence[str], before: datetime | None = None) -> set[str]:
+        """Remove finished tasks with all that is known of them; which. Others stay.
+
+        With ``before`` only those that had ended by then: one that was made to run again since
+        it was looked at has another end.
+        """
 
     def counts_by(self, by: str, since: datetime | None) -> dict[str, dict[Stored, Count]]:
         """Counts per ``queue`` or ``work`` and state.

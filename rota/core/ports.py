@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from rota.core.audit_store import AuditStore
 from rota.core.glance import Glance
+from rota.core.keeping_store import KeepingStore
 from rota.core.looking import LookingStore
 from rota.core.recurring_store import RecurringStore
 from rota.core.task import (
@@ -342,13 +343,17 @@ class NodeStore(Protocol):
     def take_chore(self, name: str, every: float) -> bool:
         """Whether this caller does the named chore now; at most one in ``every`` seconds."""
 
-    def tidy(self) -> None:
-        """Keep the history's house: partitions ahead, retention, folded counts."""
-
 
 @runtime_checkable
 class Repository(
-    TaskStore, ClaimStore, NodeStore, RecurringStore, LookingStore, AuditStore, Protocol
+    TaskStore,
+    ClaimStore,
+    NodeStore,
+    RecurringStore,
+    LookingStore,
+    KeepingStore,
+    AuditStore,
+    Protocol,
 ):
     """Where tasks are mirrored. Synchronous, batch-first, called from rota's own threads."""
 

@@ -14,6 +14,7 @@ from rota.core.glance import Glance
 from rota.core.holdings import Holdings
 from rota.core.ports import Repository
 from rota.core.task import Lane, Rescued, Stored
+from rota.storage.keeper import Keeper
 from rota.storage.nodelife import NodeLife
 
 log = logging.getLogger("rota.sync")
@@ -51,6 +52,7 @@ class Chores:
         on_rescued: Callable[[list[Rescued]], object],
         on_expired: Callable[[list[str]], object] = lambda _: None,
         writing: Callable[[], Collection[int]] = tuple,
+        keeper: Keeper | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._repository = repository
@@ -60,6 +62,7 @@ class Chores:
         self._on_rescued = on_rescued
         self._on_expired = on_expired
         self._writing = writing
+        self._keeper = keeper or Keeper(repository=repository, clock=clock)
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         now = clock.monotonic()
         self._next = {
@@ -175,10 +178,13 @@ class Chores:
         return 1.0 if fresh else RECONCILE
 
     def tidy(self) -> float:
-        """History's house-keeping, by one node at a time."""
-        if self._repository.take_chore("tidy", TIDY / 3):
-            self._repository.tidy()
-        return TIDY
+        """History's house-keeping, by one node at a time; the archive's by one that has it."""
+        keeper = self._keeper
+        if keeper.archives and self._repository.take_chore("archive", TIDY / 3):
+            keeper.begin(archive=True)
+        elif self._repository.take_chore("tidy", TIDY / 3):
+            keeper.begin(archive=False)
+        return TIDY / 3 if keeper.behind else TIDY
 
     def audit(self) -> float:
         """Check the layout's invariants, by one node at a time; what is found is logged."""

@@ -18,6 +18,7 @@ from rota.core.task import Claimed, Lane, Rescued
 from rota.errors import NodeDead, StorageUnavailable
 from rota.storage.chores import Chores, lanes_of
 from rota.storage.hands import Hands
+from rota.storage.keeper import Keeper
 from rota.storage.lanes import Lanes
 from rota.storage.nodelife import NodeLife
 
@@ -91,6 +92,7 @@ class Sync:
         on_glance: Callable[[Glance, float], object] = lambda _glance, _began: None,
         hears: Callable[[], bool] = lambda: True,
         writing: Callable[[], Collection[int]] = tuple,
+        keeper: Keeper | None = None,
         rng: random.Random | None = None,
         close: Callable[[], object] = lambda: None,
     ) -> None:
@@ -120,6 +122,7 @@ class Sync:
             on_rescued=self._took_back,
             on_expired=on_expired,
             writing=writing,
+            keeper=keeper,
             rng=rng,
         )
         self._hints: list[Lane] = []

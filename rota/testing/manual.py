@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from rota.app.declaring import declare
 from rota.app.house import House
+from rota.app.keeping import state_keeping
 from rota.app.living import restore_again
 from rota.app.scheduler import Scheduler
 from rota.app.settings import SchedulerOptions
@@ -24,6 +25,7 @@ from rota.core.request import ScheduleRequest
 from rota.core.task import Inserted
 from rota.errors import InvalidArgument
 from rota.registry import WorkRegistry
+from rota.storage.keeper import Keeper
 from rota.storage.open import open_repository
 from rota.testing.clock import PATIENCE, FakeClock
 
@@ -35,9 +37,17 @@ MOST_RUNS = 10_000
 SHUTDOWN_LOOK = 0.25
 
 
+class ManualKeeper(Keeper):
+    """Takes its turn at once, in the step that says so."""
+
+    def begin(self, *, archive: bool) -> None:
+        self.turn(archive=archive)
+
+
 class ManualHouse(House):
     """A house without claimer, heartbeat and listener: its scheduler does their steps."""
 
+    keeping = ManualKeeper
     entered: Callable[[], object] = staticmethod(lambda: None)
 
     def _entered(self, requests: Sequence[ScheduleRequest], answers: Sequence[Inserted]) -> None:
@@ -172,6 +182,7 @@ class ManualScheduler(Scheduler):
         house.intake.began_at = await hand.run(house.repository.now)
         await hand.run(house.life.join)
         await hand.run(house.wires.open)
+        await hand.run(state_keeping, house)
         house.inserter.start()
         house.finisher.duty.start()
         if not house.settings.client_only:

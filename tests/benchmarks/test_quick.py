@@ -25,6 +25,7 @@ KEYS = {
     "backlog": {"p50_ms_1000", "ratio"},
     "pinned": {"p50_ms", "p99_ms", "pull_p50_ms", "pull_p99_ms"},
     "restore": {"first_run_ms", "rss_mb"},
+    "history": {"counts_p50_ms", "first_page_p50_ms", "page_100_p50_ms", "failures_p50_ms"},
     "recurring": {"fired_within_s", "others_lag_p99_ms"},
     "lazy": {"ratio", "peak_ratio"},
 }

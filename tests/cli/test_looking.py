@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rota import Scheduler
+from rota import Keeping, Retention, Scheduler
 from rota.cli import exits
 from rota.cli.top import View, rates_between
 from rota.core.finding import Count, Counts
@@ -95,3 +95,20 @@ def test_history_is_removed_only_on_a_yes(sqlite_place: Place) -> None:
     sqlite_place.put(_three)
     sqlite_place.run("history", "prune", "--older-than", "0", status=exits.USAGE)
     assert len(sqlite_place.json("tasks", "list")["tasks"]) == 3
+
+
+def test_retention_is_shown_and_set_for_all_nodes(place: Place) -> None:
+    assert place.json("history", "retention") == {
+        "done_seconds": 604_800,
+        "failed_seconds": 2_592_000,
+        "archive": False,
+    }
+    told = place.run("history", "retention", "--failed", "forever")
+    assert told == "done and cancelled 7 d, failed for ever; dropped without an archive\n"
+    told = place.run("history", "retention", "--done", "36h")
+    assert told == "done and cancelled 1 d 12 h, failed for ever; dropped without an archive\n"
+    assert place.put(Scheduler.keeping) == Keeping(Retention(done=129_600, failed=None))
+    place.put(Scheduler.keeping, archive=list)
+    assert place.json("history", "retention")["archive"] is True
+    assert "after an archive has it" in place.run("history", "retention")
+    assert place.json("history", "retention", "--no-archive")["archive"] is False

@@ -146,6 +146,8 @@ WRONG = [
     ("doctor --nothing", "No such option '--nothing'; see: rota doctor --help"),
     ("demo --nodes 99", "not in the range 3<=x<=16; see: rota demo --help"),
     ("history archive f --older-than soon", "'soon' is no duration; write 90, 15m"),
+    ("history retention --done soon", "'soon' is no duration; write 90, 15m"),
+    ("history retention --done 5", "retention.done is 5.0; it must be 60 s or more"),
     ("history prune", "Missing option '--older-than'; see: rota history prune --help"),
     ("nodes --url", "requires an argument; see: rota nodes --help"),
     ("nodes --limit 0", "not in the range 1<=x<=1000; see: rota nodes --help"),

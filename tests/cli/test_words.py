@@ -9,9 +9,10 @@ import click
 import pytest
 
 from rota.cli import inputs
-from rota.cli.answers import moment, plain, shown, span
+from rota.cli.answers import moment, shown, span
 from rota.cli.progress import Progress
 from rota.cli.table import table
+from rota.core.facts import plain
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_it_has_no_transaction_to_write_outcomes_into(memory: MemoryRepository) 
 
 def test_what_has_ended_leaves_nothing_behind(clock: FakeClock) -> None:
     """Children, owners of pulled claims, keys come and go; the book must not grow by them."""
-    memory = MemoryRepository(clock=clock, done_days=1)
+    memory = MemoryRepository(clock=clock)
     node = NodeHandle(memory)
     memory.feed(on=True)
     memory.insert([a_task(parent=new_id(), unique="k", period=60.0), a_task(), a_task()])

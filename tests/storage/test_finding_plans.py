@@ -13,14 +13,17 @@ import psycopg
 import pytest
 from sqlalchemy import event
 
+from rota.core.clock import Clock
 from rota.core.finding import LOOK, TaskFilter
 from rota.core.ids import new_id
 from rota.core.task import Ending
 from rota.storage.postgres import PostgresRepository
 from rota.storage.sqlite import SQLiteRepository, connections
+from rota.storage.verbs import finding
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.finding import the_sample
 from rota.testing.conformance.setting import NodeHandle, a_task, ending, some_tasks
+from tests.conftest import Database
 
 PARENT = new_id()
 ROWS = 2_000
@@ -108,6 +111,12 @@ class TestPostgres:
         long_ago = {"state": "done", "finished_before": NOW - 30 * 24 * HOUR}
         (walk, *_) = plans_of(repository, lambda: look(repository, long_ago))
         assert {scan["Relation Name"] for scan in scans(walk)} <= {"rota_done_default"}
+        # A whole day is not looked at for the midnight that begins it.
+        midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+        (walk, *_) = plans_of(
+            repository, lambda: look(repository, {"state": "done", "finished_before": midnight})
+        )
+        assert {scan["Relation Name"] for scan in scans(walk)} <= {"rota_done_default"}
         for act in (
             lambda: repository.counts_by("queue", None),
             lambda: repository.counts_by("work", NOW),
@@ -115,6 +124,7 @@ class TestPostgres:
             lambda: repository.failures(NOW - HOUR, 10),
             repository.node_infos,
             lambda: repository.running(None, 10),
+            lambda: repository.attempts_of([new_id() for _ in range(200)]),
         ):
             plans_of(repository, act)
 
@@ -126,7 +136,7 @@ class TestPostgres:
             lambda: repository.reschedule_many(waiting, {"delay": 5.0}),
             lambda: repository.cancel_many(waiting, "enough"),
             lambda: repository.retry_many(failed),
-            lambda: repository.delete_many(done),
+            lambda: repository.delete_many(done, NOW + HOUR),
         ):
             for plan in plans_of(repository, act):
                 for scan in scans(plan):
@@ -223,3 +233,78 @@ def walks(line: str) -> bool:
     # A partial index holds only what is meant.
     part = "rota_task_parked" in line or "rota_task_ready" in line
     return line.startswith("SCAN rota_") and line.split()[1].startswith(BIG) and not part
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_large_family_is_found_piece_by_piece(
+    kind: str,
+    newest_first: bool,
+    make_database: Callable[[str, Clock], Database],
+    fake_clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finding, "KIN", 4)
+    database = make_database(kind, fake_clock)
+    repository = database.repository()
+    node = NodeHandle(repository)
+    kin = some_tasks(30, recurring="nightly", parent=PARENT)
+    repository.insert([*kin, *some_tasks(5)])
+    failures = []
+    for number, claimed in enumerate(node.claim(35)):
+        if number % 3 == 1:
+            node.end(claimed)
+        elif number % 3:
+            node.end(claimed, Ending.FAILED)
+            failures.append(claimed.id)
+    expected = sorted((one.id for one in kin), reverse=newest_first)
+    for given in ({"recurring": "nightly"}, {"parent": PARENT}):
+        found: list[str] = []
+        after: str | None = None
+        while True:
+            page = repository.find(TaskFilter(**given), 3, after, newest_first=newest_first)
+            assert len(page) <= 3
+            found += [task.id for task in page]
+            after = page.next
+            if after is None:
+                break
+        assert found == expected
+    failed = TaskFilter(recurring="nightly", state="failed")
+    matched, after = [], None
+    while True:
+        some = repository.matching(failed, 100, after)
+        matched += some.ids
+        after = some.next
+        if after is None:
+            break
+    assert matched == sorted({one.id for one in kin}.intersection(failures), reverse=True)
+    database.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_look_ends_where_the_first_of_the_tables_ends_it(
+    kind: str,
+    make_database: Callable[[str, Clock], Database],
+    fake_clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finding, "LOOK", 5)
+    database = make_database(kind, fake_clock)
+    repository = database.repository()
+    node = NodeHandle(repository)
+    rare = a_task(work="rare")
+    repository.insert([rare, *some_tasks(2)])
+    for claimed in node.claim(3):
+        node.end(claimed)
+    repository.insert(some_tasks(20))
+    where, looks, found, after = TaskFilter(work="rare"), 0, list[str](), None
+    while looks < 10:
+        looks += 1
+        page = repository.find(where, 10, after)
+        found += [task.id for task in page]
+        after = page.next
+        if after is None:
+            break
+    assert found == [rare.id]
+    assert looks == 5  # 20 waiting ones, five at a time, and what is behind them
+    database.close()

@@ -132,7 +132,7 @@ class TestPartitions:
         clock.advance(3 * DAY)
         before = days_of(stranger, "rota_done")
         stranger.execute("lock table rota_done in access exclusive mode")
-        repository._tidying.make_partitions(repository._connections)
+        repository._partitions.make(repository._connections)
         stranger.rollback()
         assert days_of(stranger, "rota_done") == before
         assert len(days_of(stranger, "rota_failed")) == len(before) + 3

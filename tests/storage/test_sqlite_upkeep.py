@@ -6,16 +6,17 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rota.core.options import Options
-from rota.core.task import Stored
+from rota.core.task import Ending, Stored
 from rota.errors import InvalidArgument
-from rota.storage.sqlite import SQLiteRepository, keeping
+from rota.storage.sqlite import SQLiteRepository, keeping, upkeep
 from rota.storage.sqlite.connections import raw
 from rota.testing.clock import FakeClock
-from rota.testing.conformance.setting import NodeHandle, a_task, some_tasks
+from rota.testing.conformance.setting import NodeHandle, a_task, ending, some_tasks
 
 DAY = 86_400.0
 
@@ -92,3 +93,58 @@ def test_replacing_a_task_replaces_its_options(repository: SQLiteRepository) -> 
     assert task is not None
     assert task.max_attempts == 7
     assert NodeHandle(repository).claim_only().options == options
+
+
+def test_much_history_goes_in_chunks_over_several_calls(
+    repository: SQLiteRepository, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_CHUNK", 10)
+    monkeypatch.setattr(upkeep, "_CHUNKS", 2)
+    node = NodeHandle(repository)
+    repository.insert(some_tasks(70))
+    node.finish(*(ending(claimed, Ending.DONE) for claimed in node.claim()))
+    clock.advance(8 * DAY)
+    left = []
+    while repository.tidy():
+        left += rows(repository, "select count(*) from rota_done")
+    assert left == [(50,), (30,), (10,)]
+    assert rows(repository, "select count(*) from rota_body") == [(0,)]
+
+
+def test_an_archive_asked_for_meanwhile_ends_the_dropping(
+    repository: SQLiteRepository, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_CHUNK", 10)
+    node = NodeHandle(repository)
+    repository.insert(some_tasks(70))
+    node.finish(*(ending(claimed, Ending.DONE) for claimed in node.claim()))
+    clock.advance(8 * DAY)
+    forget = keeping.forget_tasks
+    gone = []
+
+    def forget_some(*what: Any) -> int:
+        gone.append(forget(*what))
+        what[0].execute("insert or replace into rota_setting values ('archive', 'on')")
+        return gone[-1]
+
+    monkeypatch.setattr(keeping, "forget_tasks", forget_some)
+    repository.tidy()
+    assert gone == [10]
+    assert rows(repository, "select count(*) from rota_done") == [(60,)]
+
+
+def test_attempts_stay_while_a_task_of_their_time_waits_for_the_archive(
+    repository: SQLiteRepository, clock: FakeClock
+) -> None:
+    repository.keep(archive=True)
+    node = NodeHandle(repository)
+    repository.insert(some_tasks(2))
+    first, second = node.claim()
+    node.end(first, Ending.RETRY, delay=90 * DAY)
+    node.end(second, Ending.FAILED)
+    clock.advance(40 * DAY)
+    repository.tidy()
+    assert len(repository.attempts(first.id)) == 1
+    repository.delete_many([second.id])
+    repository.tidy()
+    assert repository.attempts(first.id) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rota.core.ports import Repository
+from rota.core.retention import Retention
 from rota.core.task import Ending
 from rota.storage.memory import MemoryRepository
 from rota.storage.memory.lanes import Lane
@@ -69,7 +70,9 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def repository(clock: FakeClock) -> Repository:
-    return MemoryRepository(clock=clock, done_days=1, failed_days=2)
+    made = MemoryRepository(clock=clock)
+    made.keep(Retention(done=86_400, failed=2 * 86_400))
+    return made
 
 
 def test_nothing_remains_of_tasks_past_their_retention(

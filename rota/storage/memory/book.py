@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from rota.core.clock import Clock
 from rota.core.recurring import Decision, Definition
+from rota.core.retention import Keeping
 from rota.core.task import Attempt, Change, Membership, Report, Stored
 from rota.errors import InvalidArgument, NodeDead
 from rota.storage.memory.feed import Feed
@@ -71,6 +72,7 @@ class Book:
         default_factory=lambda: defaultdict(dict)
     )  #: children of a definition that had not ended when they were last looked at
     chores: dict[str, int] = field(default_factory=dict)
+    keeping: Keeping = field(default_factory=Keeping)
 
     def now(self) -> int:
         return to_micros(self.clock.now())
@@ -172,6 +174,13 @@ class Book:
                 error=error,
             )
         )
+
+    def attempts_of(self, task_id: str) -> list[Attempt]:
+        """The attempts that ended, oldest first; the outcome that ended the task is the last."""
+        told = list(self.attempts.get(task_id, ()))
+        row = self.rows.get(task_id)
+        last = None if row is None else row.last_attempt()
+        return told if last is None else [*told, last]
 
     def holder(self, task_id: str, node: int, batch: int) -> Row | None:
         """The task, if this token is the one it works under."""

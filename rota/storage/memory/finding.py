@@ -72,11 +72,11 @@ class MemoryLooking(MemoryTasks):
                     lanes[task_id] = Lane(row.queue, row.priority, 0.0)
         return lanes
 
-    def delete_many(self, task_ids: Sequence[str]) -> set[str]:
+    def delete_many(self, task_ids: Sequence[str], before: datetime | None = None) -> set[str]:
         book = self._book
         with book.lock:
             rows = [row for one in task_ids if (row := book.rows.get(one)) is not None]
-            gone = {row.id for row in rows if row.final}
+            gone = {row.id for row in rows if row.final and _within(row.finished_at, None, before)}
             for task_id in gone:
                 book.forget(task_id)
         return gone

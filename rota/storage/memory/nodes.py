@@ -10,19 +10,13 @@ from rota.storage.following import follow_lost
 from rota.storage.memory.book import Book
 from rota.storage.memory.ending import give_back
 from rota.storage.memory.inserting import insert_one
-from rota.storage.memory.rows import MICROS, Row, from_micros, span
-
-_DAY = 86_400 * MICROS
-_CHANGES_KEPT = 7 * _DAY
-_DECISIONS_KEPT = 30 * _DAY
+from rota.storage.memory.rows import MICROS, Row, span
 
 
 class MemoryNodes:
     """Who is there, and what becomes of what the others held."""
 
     _book: Book
-    _done_days: float
-    _failed_days: float
 
     def join(self, node: Membership) -> None:
         with self._book.lock:
@@ -126,20 +120,6 @@ class MemoryNodes:
             book.chores[name] = now + span(every)
             return True
 
-    def tidy(self) -> None:
-        book = self._book
-        with book.lock:
-            now = book.now()
-            _forget_ended(book, failed=False, before=now - round(self._done_days * _DAY))
-            _forget_ended(book, failed=True, before=now - round(self._failed_days * _DAY))
-            book.forget_decisions(from_micros(now - _DECISIONS_KEPT))
-            for name in list(book.outstanding):
-                book.forget_ended_children(name)
-            book.tally.forget(now - round(max(self._done_days, self._failed_days) * _DAY), now)
-            book.feed.forget(from_micros(now - _CHANGES_KEPT))
-            for key in [key for key, (_, until) in book.periods.items() if until <= now]:
-                del book.periods[key]
-
 
 def _still_held(book: Book, node: int, batch: int) -> list[Row]:
     """Delete the lease; the tasks that are still worked on under it."""
@@ -178,13 +158,3 @@ def _disown(row: Row) -> None:
     """
     if row.final:
         row.node = row.batch = None
-
-
-def _forget_ended(book: Book, *, failed: bool, before: int) -> None:
-    ended = book.ended[failed]
-    while ended and ended[0][0] < before:
-        moment, task_id = ended.popleft()
-        row = book.rows.get(task_id)
-        # It may have been deleted since, or made to wait again.
-        if row is not None and row.finished_at == moment:
-            book.forget(task_id)

@@ -11,6 +11,7 @@ from rota.storage.memory.claims import MemoryClaims
 from rota.storage.memory.finding import MemoryLooking
 from rota.storage.memory.following import MemoryFollowing
 from rota.storage.memory.glancing import MemoryGlancing
+from rota.storage.memory.keeping import MemoryKeeping
 from rota.storage.memory.nodes import MemoryNodes
 from rota.storage.memory.recurring import MemoryRecurring
 from rota.storage.memory.signals import Exchange, MemorySignals
@@ -23,6 +24,7 @@ class MemoryRepository(
     MemoryNodes,
     MemoryGlancing,
     MemoryRecurring,
+    MemoryKeeping,
     MemoryAuditing,
 ):
     """Tasks in this process's memory, behind one lock; several nodes may share one object.
@@ -30,13 +32,9 @@ class MemoryRepository(
     ``open`` and ``close`` do nothing: what is in it lives as long as the object.
     """
 
-    def __init__(
-        self, *, clock: Clock | None = None, done_days: float = 7, failed_days: float = 30
-    ) -> None:
+    def __init__(self, *, clock: Clock | None = None) -> None:
         self._book = Book(clock or SystemClock())
         self._exchange = Exchange()
-        self._done_days = done_days
-        self._failed_days = failed_days
 
     @property
     def durable(self) -> bool:

@@ -1,4 +1,4 @@
-"""How many tasks have ended, per minute, queue, work and state; older ones per hour."""
+"""How many tasks have ended, per minute, queue, work and state; older ones more coarsely."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from rota.core.task import Stored
+from rota.storage.folding import FOLDS
+from rota.storage.memory.rows import MICROS
 
-_MINUTE = 60_000_000
-_HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
-#: Minutes are kept apart for so long.
-_FINE = 2 * _DAY
+_MINUTE = 60 * MICROS
 
 _Key = tuple[int, str, str, Stored]
 
@@ -38,10 +36,19 @@ class Tally:
                 yield queue, work, state, n
 
     def forget(self, before: int, now: int) -> None:
-        """Drop what is older than ``before``, and make hours of what is two days old."""
+        """Drop what is older than ``before``; the older the rest, the wider its stretches."""
         kept: Counter[_Key] = Counter()
         for (minute, queue, work, state), n in self._counts.items():
             if minute >= before:
-                width = _MINUTE if minute >= now - _FINE else _HOUR
-                kept[minute - minute % width, queue, work, state] += n
+                kept[_start(minute, now), queue, work, state] += n
         self._counts = kept
+
+
+def _start(minute: int, now: int) -> int:
+    """When the stretch begins that a minute belongs to by now."""
+    for fold in reversed(FOLDS):
+        width = fold.width * MICROS
+        old = now - fold.after * MICROS
+        if minute < old - old % width:
+            return minute - minute % width
+    return minute

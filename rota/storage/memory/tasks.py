@@ -61,10 +61,7 @@ class MemoryTasks:
 
     def attempts(self, task_id: str) -> list[Attempt]:
         with self._book.lock:
-            told = list(self._book.attempts.get(task_id, ()))
-            row = self._book.rows.get(task_id)
-            last = None if row is None else row.last_attempt()
-        return told if last is None else [*told, last]
+            return self._book.attempts_of(task_id)
 
     def find_key(self, unique: str) -> str | None:
         book = self._book

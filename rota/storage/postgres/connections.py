@@ -227,6 +227,12 @@ class Connections:
             session.abort()
         return len(overdue)
 
+    def give_back(self) -> None:
+        """Close this thread's session, unless it holds the lock that shows a node lives."""
+        session: Session | None = getattr(self._local, "session", None)
+        if session is not None and not session.advisory:
+            self._drop(session)
+
     def reopen(self) -> None:
         """Let sessions be made again after ``close``."""
         self._closed = False

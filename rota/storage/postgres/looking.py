@@ -50,9 +50,9 @@ class PostgresLooking(Parts):
             lambda conn: matching.retry_many(conn, self._tables, task_ids, now=self._now)
         )
 
-    def delete_many(self, task_ids: Sequence[str]) -> set[str]:
-        """Remove finished tasks; which."""
-        return self._change(lambda conn: matching.delete_many(conn, self._tables, task_ids))
+    def delete_many(self, task_ids: Sequence[str], before: datetime | None = None) -> set[str]:
+        """Remove finished tasks, of those that had ended before; which."""
+        return self._change(lambda conn: matching.delete_many(conn, self._tables, task_ids, before))
 
     def counts_by(self, by: str, since: datetime | None) -> dict[str, dict[Stored, Count]]:
         """Counts per ``queue`` or ``work`` and state."""

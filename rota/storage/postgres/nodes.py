@@ -1,4 +1,4 @@
-"""Nodes, their leases, and upkeep: the PostgreSQL repository's ``NodeStore``."""
+"""Nodes, their leases, and whose turn a chore is: the PostgreSQL repository's ``NodeStore``."""
 
 from __future__ import annotations
 
@@ -83,7 +83,3 @@ class PostgresNodes(Parts):
         """Whether this caller does the named chore now."""
         with self._connections.session() as session:
             return self._tidying.take_chore(session, name, every)
-
-    def tidy(self) -> None:
-        """Partitions ahead, retention, folded counts, expired keys, old changes."""
-        self._tidying.tidy(self._connections)

@@ -19,6 +19,7 @@ from rota.storage.postgres.firing import Firing
 from rota.storage.postgres.glancing import Glancing
 from rota.storage.postgres.guests import Guests
 from rota.storage.postgres.inserting import Inserting
+from rota.storage.postgres.partitions import Partitions
 from rota.storage.postgres.reporting import Reporting
 from rota.storage.postgres.rescuing import Rescuing
 from rota.storage.postgres.tidying import Tidying
@@ -41,8 +42,6 @@ class Parts:
         schema: str | None,
         prefix: str,
         locks: bool,
-        done_days: int,
-        failed_days: int,
     ) -> None:
         self._connections, self._clock, self._schema = connections, clock, schema
         self._tables = Tables.describe(schema)
@@ -57,9 +56,8 @@ class Parts:
         self._reporting = Reporting(prefix=prefix, now=NOW)
         self._families = Families(prefix=prefix)
         self._feeding = Feeding(prefix=prefix)
-        self._tidying = Tidying(
-            prefix=prefix, now=NOW, done_days=done_days, failed_days=failed_days
-        )
+        self._partitions = Partitions(prefix=prefix, now=NOW)
+        self._tidying = Tidying(prefix=prefix, now=NOW, partitions=self._partitions)
         self._guests = Guests(connections=connections, prefix=prefix, offset=lambda: clock.offset)
 
     def _look(self, verb: Callable[[sqlalchemy.Connection], T]) -> T:

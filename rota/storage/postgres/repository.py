@@ -20,6 +20,7 @@ from rota.storage.postgres.parts import NOW
 from rota.storage.postgres.recurring import PostgresRecurring
 from rota.storage.postgres.signals import PostgresSignals
 from rota.storage.postgres.tasks import PostgresTasks
+from rota.storage.postgres.upkeep import PostgresUpkeep
 from rota.storage.schema import ledger
 
 
@@ -29,6 +30,7 @@ class PostgresRepository(
     PostgresNodes,
     PostgresRecurring,
     PostgresLooking,
+    PostgresUpkeep,
     PostgresAuditing,
 ):
     """Many nodes on one PostgreSQL database; a connection for each thread that calls.
@@ -48,8 +50,6 @@ class PostgresRepository(
         schema: str | None = None,
         statement_timeout: float = 5.0,
         poll_only: bool = False,
-        done_days: int = 7,
-        failed_days: int = 30,
     ) -> None:
         address, self._poll_only = parse_url(url), poll_only
         # The URL itself is the connections' alone: its repr masks the password, but no more.
@@ -67,8 +67,6 @@ class PostgresRepository(
             schema=schema,
             prefix=ledger.prefix(schema),
             locks=not poll_only,
-            done_days=done_days,
-            failed_days=failed_days,
         )
 
     def open(self) -> None:
@@ -85,7 +83,7 @@ class PostgresRepository(
         """
         self._connections.reopen()
         applied = upgrading.upgrade(self._connections, clock=self._clock, schema=self._schema)
-        self._tidying.make_partitions(self._connections)
+        self._partitions.make(self._connections)
         return applied
 
     def close(self) -> None:

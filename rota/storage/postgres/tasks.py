@@ -59,7 +59,7 @@ class PostgresTasks(Parts):
 
     def attempts(self, task_id: str) -> list[Attempt]:
         """The attempts that ended, oldest first."""
-        return self._look(lambda conn: looking.attempts(conn, self._tables, task_id))
+        return self._look(lambda conn: looking.attempts_of(conn, self._tables, [task_id]))[task_id]
 
     def find_key(self, unique: str) -> str | None:
         """The unfinished task with this unique key, or with this period key."""

@@ -1,27 +1,19 @@
-"""Keep the house: expiry, chores, partitions ahead, retention, folded counts."""
+"""Keep the house: expiry, whose turn a chore is, folded counts, old keys and changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from collections.abc import Callable
 
-import psycopg
-
-from rota.storage.postgres.arrays import uuids
+from rota.core.retention import Keeping
+from rota.storage import folding
 from rota.storage.postgres.connections import Connections, Session
 from rota.storage.postgres.feeding import told
+from rota.storage.postgres.partitions import Partitions
 
-#: Days for which partitions stand ready, today included.
-AHEAD = 8
 CHUNK = 2000
 _CHANGES_DAYS = 7
 _DECISIONS_DAYS = 30
 _NIL = "00000000-0000-0000-0000-000000000000"
-#: DDL waits this long for its lock and is otherwise left to the next time: whatever waits
-#: for an exclusive lock holds up everybody behind it.
-_PATIENCE = "set local lock_timeout = '100ms'"
-_HISTORIES = ("rota_done", "rota_failed", "rota_attempt")
 
 _EXPIRE = f"""with p as (select array(
   select t.ctid from {{s}}rota_task t
@@ -45,53 +37,22 @@ _TAKE_CHORE = """insert into {s}rota_chore as c (name, next_at)
   on conflict (name) do update set next_at = excluded.next_at where c.next_at <= {now}
   returning 1"""
 
-_TODAY = "select ({now} at time zone 'UTC')::date"
-_PARTITIONS = """select c.relname from pg_inherits i
-  join pg_class c on c.oid = i.inhrelid
-  where i.inhparent = %(parent)s::regclass order by c.relname"""
-# Made apart and attached: creating it as a partition would lock the whole history.
-_CREATE = """create table {s}{name} (like {s}{parent},
-    check (finished_at >= '{start} 00:00+00' and finished_at < '{end} 00:00+00'));
-  alter table {s}{parent} attach partition {s}{name}
-    for values from ('{start} 00:00+00') to ('{end} 00:00+00')"""
-_DROP = "drop table {s}{name}"
-_NEXT_IDS = """select id::text from {s}{name} where id > %(last)s::uuid
-  order by id limit %(limit)s"""
-# A body whose id was taken anew belongs to a task that is not finished; so does its report.
-_DROP_BODIES = """with gone as (
-  delete from {s}rota_body b where b.id = any(%(ids)s::uuid[])
-    and not exists (select 1 from {s}rota_task t where t.id = b.id)
-  returning b.id)
-delete from {s}rota_report r where r.id = any(array(select id from gone))"""
-_OLD_IN_DEFAULT = """delete from {s}{parent}_default where ctid = any(array(
-    select ctid from {s}{parent}_default
-    where finished_at < {now} - make_interval(days => %(days)s) limit %(limit)s))
-  returning id::text"""
+# What ended alike within one stretch of time becomes one row.
 _FOLD = """with many as (
-  select minute, queue, work, state from {s}rota_tally
-  where minute >= {now} - interval '2 days' and minute < {now} - interval '2 minutes'
-  group by minute, queue, work, state having count(*) > 1 limit %(limit)s),
+  select to_timestamp(floor(extract(epoch from minute) / %(width)s) * %(width)s) as start,
+    queue, work, state
+  from {s}rota_tally
+  where minute < to_timestamp(
+    floor(extract(epoch from {now} - make_interval(secs => %(after)s)) / %(width)s) * %(width)s)
+  group by start, queue, work, state having count(*) > 1 limit %(limit)s),
 d as (
   delete from {s}rota_tally t using many m
-  where t.minute = m.minute and t.queue = m.queue and t.work = m.work and t.state = m.state
-  returning t.*)
-insert into {s}rota_tally (minute, queue, work, state, n, seconds)
-  select minute, queue, work, state, sum(n), sum(seconds) from d
-  group by minute, queue, work, state
-  returning 1"""
-# What is older is asked for by the day: an hour's row is fine enough, and there are few.
-_FOLD_HOURS = """with many as (
-  select date_trunc('hour', minute) as hour, queue, work, state from {s}rota_tally
-  where minute < date_trunc('hour', {now}) - interval '2 days'
-  group by 1, queue, work, state having count(*) > 1 limit %(limit)s),
-d as (
-  delete from {s}rota_tally t using many m
-  where t.minute >= m.hour and t.minute < m.hour + interval '1 hour'
+  where t.minute >= m.start and t.minute < m.start + make_interval(secs => %(width)s)
     and t.queue = m.queue and t.work = m.work and t.state = m.state
-  returning m.hour, t.queue, t.work, t.state, t.n, t.seconds)
+  returning m.start, t.queue, t.work, t.state, t.n, t.seconds)
 insert into {s}rota_tally (minute, queue, work, state, n, seconds)
-  select hour, queue, work, state, sum(n), sum(seconds) from d
-  group by hour, queue, work, state
+  select start, queue, work, state, sum(n), sum(seconds) from d
+  group by start, queue, work, state
   returning 1"""
 _OLD_TALLY = """delete from {s}rota_tally
   where minute < {now} - make_interval(days => %(days)s)"""
@@ -126,33 +87,19 @@ select c.recurring, c.task::text from c
   where (select count(*) from c) = %(limit)s order by c.recurring desc, c.task desc limit 1"""
 
 
-class Partition(NamedTuple):
-    """A day of one history table."""
-
-    parent: str
-    day: date
-
-    @property
-    def name(self) -> str:
-        return f"{self.parent}_p{self.day:%Y%m%d}"
-
-
 class Tidying:
     """Statements of expiry and upkeep, for one schema."""
 
-    def __init__(self, *, prefix: str, now: str, done_days: int, failed_days: int) -> None:
+    def __init__(self, *, prefix: str, now: str, partitions: Partitions) -> None:
         def bound(sql: str) -> str:
             return sql.format(s=prefix, now=now)
 
-        self._prefix, self._now = prefix, now
+        self._partitions = partitions
         self._expire, self._take_chore = bound(_EXPIRE), bound(_TAKE_CHORE)
-        self._today, self._drop_bodies = bound(_TODAY), bound(_DROP_BODIES)
-        self._folds, self._old_tally = (bound(_FOLD), bound(_FOLD_HOURS)), bound(_OLD_TALLY)
+        self._fold, self._old_tally = bound(_FOLD), bound(_OLD_TALLY)
         self._old_keys, self._old_changes = bound(_OLD_KEYS), bound(_OLD_CHANGES)
-        longest = max(done_days, failed_days)
         self._old_decisions = bound(_OLD_DECISIONS)
         self._ended_children = bound(_ENDED_CHILDREN)
-        self._keep = dict(zip(_HISTORIES, (done_days, failed_days, longest), strict=True))
 
     def expire(self, session: Session, limit: int) -> list[str]:
         """Cancel what waits past its expiry; one statement."""
@@ -162,75 +109,19 @@ class Tidying:
         """Move the chore's next time on if it has come; one statement, so one caller wins."""
         return bool(session.rows(self._take_chore, name=name, every=float(every)))
 
-    def tidy(self, connections: Connections) -> None:
-        """Everything, each step in a transaction of its own."""
-        self.make_partitions(connections)
-        for parent, days in self._keep.items():
-            self._drop_old(connections, parent, days)
-            self._empty_default(connections, parent, days)
+    def tidy(self, connections: Connections, keeping: Callable[[], Keeping]) -> bool:
+        """Everything, each step in a transaction of its own; whether history is left over."""
+        self._partitions.make(connections)
+        if self._partitions.retire(connections, keeping()):
+            return True
         with connections.session() as session:
-            for fold in self._folds:
-                self._in_chunks(session, fold)
-            session.rows(self._old_tally, days=max(self._keep.values()))
+            for fold in folding.FOLDS:
+                self._in_chunks(session, self._fold, **fold._asdict())
+            session.rows(self._old_tally, days=folding.KEPT_DAYS)
             self._in_chunks(session, self._old_keys)
             self._in_chunks(session, self._old_changes, days=_CHANGES_DAYS)
             self.tidy_recurring(session)
-
-    def make_partitions(self, connections: Connections) -> None:
-        """Partitions for today and the days ahead; what cannot be had now is left for later."""
-        with connections.session() as session:
-            today: date = session.rows(self._today)[0][0]
-            there = {
-                name for parent in _HISTORIES for name in self._partition_names(session, parent)
-            }
-        wanted = (
-            Partition(parent, today + timedelta(days=ahead))
-            for parent in _HISTORIES
-            for ahead in range(AHEAD)
-        )
-        for partition in wanted:
-            if partition.name not in there:
-                self._try_ddl(connections, self._creation(partition))
-
-    def _creation(self, partition: Partition) -> str:
-        return _CREATE.format(
-            s=self._prefix,
-            name=partition.name,
-            parent=partition.parent,
-            start=partition.day.isoformat(),
-            end=(partition.day + timedelta(days=1)).isoformat(),
-        )
-
-    def _drop_old(self, connections: Connections, parent: str, days: int) -> None:
-        with connections.session() as session:
-            today: date = session.rows(self._today)[0][0]
-            there = list(self._partitions(session, parent))
-        for partition in there:
-            if partition.day < today - timedelta(days=days):
-                if parent != "rota_attempt":
-                    self._remove_bodies(connections, partition)
-                self._try_ddl(connections, _DROP.format(s=self._prefix, name=partition.name))
-
-    def _remove_bodies(self, connections: Connections, partition: Partition) -> None:
-        sql = _NEXT_IDS.format(s=self._prefix, name=partition.name)
-        last = _NIL
-        while True:
-            with connections.session() as session:
-                ids = [row[0] for row in session.rows(sql, last=last, limit=CHUNK)]
-                if not ids:
-                    return
-                session.rows(self._drop_bodies, ids=uuids(ids))
-                last = ids[-1]
-
-    def _empty_default(self, connections: Connections, parent: str, days: int) -> None:
-        sql = _OLD_IN_DEFAULT.format(s=self._prefix, now=self._now, parent=parent)
-        while True:
-            with connections.transaction() as session:
-                ids = [row[0] for row in session.rows(sql, days=days, limit=CHUNK)]
-                if ids and parent != "rota_attempt":
-                    session.rows(self._drop_bodies, ids=uuids(ids))
-            if len(ids) < CHUNK:
-                return
+        return False
 
     def _in_chunks(self, session: Session, sql: str, **params: object) -> None:
         while len(session.rows(sql, limit=CHUNK, **params)) == CHUNK:
@@ -243,32 +134,3 @@ class Tidying:
         while last:
             ((recurring, task),) = last
             last = session.rows(self._ended_children, recurring=recurring, task=task, limit=CHUNK)
-
-    def _try_ddl(self, connections: Connections, sql: str) -> bool:
-        """Run it if its lock is to be had; a partition another node just made is no error."""
-        with connections.transaction(settings=_PATIENCE) as session:
-            session.script("savepoint before")
-            try:
-                session.script(sql)
-            except (
-                psycopg.errors.LockNotAvailable,
-                psycopg.errors.DuplicateTable,
-                psycopg.errors.UniqueViolation,
-                psycopg.errors.UndefinedTable,
-                # Rows of that day are in the DEFAULT partition: they stay there.
-                psycopg.errors.CheckViolation,
-            ):
-                session.script("rollback to before")
-                return False
-            return True
-
-    def _partition_names(self, session: Session, parent: str) -> list[str]:
-        rows = session.rows(_PARTITIONS, parent=f"{self._prefix}{parent}")
-        return [row[0] for row in rows]
-
-    def _partitions(self, session: Session, parent: str) -> Iterator[Partition]:
-        for name in self._partition_names(session, parent):
-            stamp = name.removeprefix(f"{parent}_p")
-            if stamp.isdecimal():
-                day = datetime.strptime(stamp, "%Y%m%d").replace(tzinfo=UTC).date()
-                yield Partition(parent, day)

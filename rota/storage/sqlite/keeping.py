@@ -73,6 +73,16 @@ def forget_tasks(driver: sqlite3.Connection, table: str, before: int, limit: int
     return len(rows)
 
 
+def oldest_end(driver: sqlite3.Connection, now: int) -> int:
+    """When the first task of the history ended; ``now`` if there is none."""
+    row = driver.execute(
+        "select min((select coalesce(min(finished_at), ?1) from rota_done),"
+        " (select coalesce(min(finished_at), ?1) from rota_failed))",
+        (now,),
+    ).fetchone()
+    return int(row[0])
+
+
 def forget_attempts(driver: sqlite3.Connection, before: int, limit: int) -> int:
     """Remove old attempts of tasks that go on; how many."""
     return driver.execute(

@@ -52,9 +52,9 @@ class SQLiteLooking:
             lambda conn: matching.retry_many(conn, desk.tables, task_ids, now=desk.moment())
         )
 
-    def delete_many(self, task_ids: Sequence[str]) -> set[str]:
+    def delete_many(self, task_ids: Sequence[str], before: datetime | None = None) -> set[str]:
         return self._desk.write(
-            lambda conn: matching.delete_many(conn, self._desk.tables, task_ids)
+            lambda conn: matching.delete_many(conn, self._desk.tables, task_ids, before)
         )
 
     def counts_by(self, by: str, since: datetime | None) -> dict[str, dict[Stored, Count]]:

@@ -23,9 +23,8 @@ from rota.storage.sqlite.nodes import SQLiteNodes
 from rota.storage.sqlite.recurring import SQLiteRecurring
 from rota.storage.sqlite.signals import VersionSignals
 from rota.storage.sqlite.tasks import SQLiteTasks
+from rota.storage.sqlite.upkeep import SQLiteUpkeep
 from rota.storage.sqlite.writer import Writer
-
-_DAY = 86_400_000_000
 
 
 class SQLiteRepository(
@@ -35,6 +34,7 @@ class SQLiteRepository(
     SQLiteGlancing,
     SQLiteRecurring,
     SQLiteLooking,
+    SQLiteUpkeep,
     SQLiteAuditing,
 ):
     """Tasks in one SQLite file, shared by the processes of one machine.
@@ -54,13 +54,9 @@ class SQLiteRepository(
         clock: Clock,
         synchronous: str = "FULL",
         statement_timeout: float = 5.0,
-        done_days: float = 7.0,
-        failed_days: float = 30.0,
     ) -> None:
         self.path = database_path(url_or_path)
         self._clock = clock
-        self._done_kept = round(done_days * _DAY)
-        self._failed_kept = round(failed_days * _DAY)
         self._locks = LockFiles(self.path)
         self._connections = Connections(
             self.path, synchronous=synchronous, busy_timeout=statement_timeout

@@ -52,7 +52,7 @@ class SQLiteTasks:
 
     def attempts(self, task_id: str) -> list[Attempt]:
         with self._desk.reading() as conn:
-            return looking.attempts(conn, self._desk.tables, task_id)
+            return looking.attempts_of(conn, self._desk.tables, [task_id])[task_id]
 
     def find_key(self, unique: str) -> str | None:
         with self._desk.reading() as conn:

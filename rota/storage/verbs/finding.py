@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
@@ -15,6 +14,7 @@ from sqlalchemy import (
     Text,
     any_,
     cast,
+    column,
     func,
     literal,
     literal_column,
@@ -28,14 +28,16 @@ from sqlalchemy.dialects import postgresql
 
 from rota.core.finding import LOOK, Matches, Page, TaskFilter
 from rota.core.task import Stored
-from rota.storage.verbs import looking
+from rota.storage.tables import Id
+from rota.storage.verbs import fitting, looking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rota.storage.tables import Tables
 
-_WAITING = (Stored.SCHEDULED, Stored.PARKED)
+#: So many of a family are looked up in one look: each is looked for in every day's partition.
+KIN = 1_000
 _UNFINISHED = (Stored.SCHEDULED, Stored.WORKING, Stored.PARKED)
 _OF_BODY = ("params", "options", "meta", "created_at", "due_at", "parent", "recurring", "fire_at")
 
@@ -108,14 +110,19 @@ def _look(
     newest_first: bool,
     whole: bool,
 ) -> tuple[list[Any], str | None]:
-    sources = list(_sources(conn, tables, where))
+    window = _Window(after, None, newest_first)
+    family = _family(tables, where)
+    if family is not None:
+        ids = _first_of(conn, family, window)
+        family = _listed(conn, ids)
+        if len(ids) == KIN:
+            window = window._replace(last=ids[-1])
+    sources = list(_sources(conn, tables, where, family))
     if not sources:
         return [], None
-    window = _Window(after, None, newest_first)
-    ends = [end for one in sources if (end := _end_of_walk(conn, one, window)) is not None]
-    if ends:
-        # Behind the nearest end not every source was looked at.
-        window = window._replace(last=max(ends) if newest_first else min(ends))
+    for one in sources:
+        # Behind the nearest end not every source is looked at, so nobody need walk further.
+        window = window._replace(last=_end_of_walk(conn, one, window) or window.last)
     branches = [
         _branch(conn, tables, where, one, window=window, limit=limit + 1, whole=whole)
         for one in sources
@@ -126,6 +133,23 @@ def _look(
     if len(rows) > limit:
         return rows[:limit], rows[limit - 1].id
     return rows, window.last
+
+
+def _first_of(conn: Connection, family: Select[Any], window: _Window) -> list[str]:
+    """The ids of a family that one look is about; all of it are read once, and sorted."""
+    every = family.subquery()
+    query = select(every.c.id).where(*window.holds(every.c.id))
+    return list(conn.execute(query.order_by(window.order(every.c.id)).limit(KIN)).scalars())
+
+
+def _listed(conn: Connection, ids: list[str]) -> Select[Any]:
+    """These ids as rows."""
+    if conn.dialect.name == "postgresql":
+        kind = postgresql.ARRAY(postgresql.UUID(as_uuid=False))
+        listed = func.unnest(literal(ids, kind)).table_valued(column("id", Id), name="family")
+        return select(listed.render_derived().c.id)
+    listed = func.json_each(json.dumps(ids)).table_valued(column("value", Id), name="family")
+    return select(listed.c.value.label("id"))
 
 
 def _end_of_walk(conn: Connection, source: _Source, window: _Window) -> str | None:
@@ -154,7 +178,7 @@ def _branch(
     conditions = [*source.conditions, *window.holds(table.c.id)]
     if source.ids is not None:
         conditions.append(_among(conn, table.c.id, source.ids, window))
-    of_body = _of_body(conn, tables.body, where)
+    of_body = fitting.of_body(conn, tables.body, where)
     origin: FromClause = table
     columns: list[ColumnElement[Any]] = [table.c.id]
     if whole or of_body:
@@ -189,15 +213,15 @@ def _all(body: Table, table: Table, conditions: list[ColumnElement[bool]]) -> Co
 
 def _columns(tables: Tables, table: Table, body: Any) -> list[ColumnElement[Any]]:
     """The same columns from each table, so that they can be one result."""
-    known = {column.name: column for column in (*tables.task.c, *tables.done.c)}
+    known = {one.name: one for one in (*tables.task.c, *tables.done.c)}
     columns: list[ColumnElement[Any]] = []
-    for name, column in known.items():
+    for name, one in known.items():
         if name in table.c:
             columns.append(table.c[name])
         elif name == "version":
             columns.append(body.c.version)
         else:
-            columns.append(cast(null(), column.type).label(name))
+            columns.append(cast(null(), one.type).label(name))
     of_body = [body.c[name] for name in _OF_BODY if name != "meta"]
     return [*columns, *of_body, cast(body.c.meta, Text).label("meta")]
 
@@ -214,9 +238,10 @@ def _among(
     return column == any_(func.array(chosen.scalar_subquery(), type_=kind))
 
 
-def _sources(conn: Connection, tables: Tables, where: TaskFilter) -> Iterator[_Source]:
+def _sources(
+    conn: Connection, tables: Tables, where: TaskFilter, family: Select[Any] | None
+) -> Iterator[_Source]:
     wanted = where.stored
-    family = _family(tables, where)
     unfinished = [state for state in _UNFINISHED if state in wanted]
     if unfinished:
         yield from _unfinished(conn, tables, where, unfinished, family)
@@ -238,7 +263,9 @@ def _family(tables: Tables, where: TaskFilter) -> Select[Any] | None:
         query = query.where(body.c.parent == where.parent)
     if where.recurring is not None:
         query = query.where(body.c.recurring == where.recurring)
-    return query
+    # No index has the children of a definition in the order of ids. The offset makes a
+    # database collect them by the one there is, not walk through all bodies in that order.
+    return query if where.parent is not None else query.offset(0)
 
 
 def _unfinished(
@@ -249,7 +276,7 @@ def _unfinished(
     family: Select[Any] | None,
 ) -> Iterator[_Source]:
     task = tables.task
-    fits = _of_row(task, where)
+    fits = fitting.of_row(task, where)
     retrying = where.stored.get(Stored.SCHEDULED, False)
     every = len(states) == len(_UNFINISHED) and not retrying
     if where.unique is not None:
@@ -257,9 +284,10 @@ def _unfinished(
         family = by_key if family is None else by_key.where(task.c.id.in_(family))
     if family is not None:
         allowed = or_(*(_in_state(task, state, retrying=retrying) for state in states))
-        yield _Source(task, fits if every else [*fits, allowed], family, family)
+        walk = None if where.unique is None else family
+        yield _Source(task, fits if every else [*fits, allowed], family, walk)
     elif every:
-        unfit = bool(fits or _of_body(conn, tables.body, where))
+        unfit = bool(fits or fitting.of_body(conn, tables.body, where))
         yield _Source(task, fits, walk=select(task.c.id) if unfit else None)
     else:
         for state in states:
@@ -308,71 +336,16 @@ def _history(
     ended = table.c.finished_at
     range_ = [] if where.finished_after is None else [ended >= where.finished_after]
     range_ += [] if where.finished_before is None else [ended < where.finished_before]
-    conditions = [*fits, *_of_row(table, where), *range_]
+    conditions = [*fits, *fitting.of_row(table, where), *range_]
     if family is not None:
-        return _Source(table, conditions, family, family)
+        return _Source(table, conditions, family)
     pruned = conn.dialect.name == "postgresql"
     if range_ and not (pruned and table.name == "rota_done"):
         within = select(table.c.id).where(*range_)
         if _few(conn, within):
             return _Source(table, conditions, within)
-    if not conditions and not _asks_bodies(where):
+    if not conditions and not fitting.asks_bodies(where):
         return _Source(table, conditions)
-    return _Source(table, conditions, walk=select(table.c.id).where(*_days(table, where, pruned)))
-
-
-def _days(table: Table, where: TaskFilter, pruned: bool) -> list[ColumnElement[bool]]:
-    """Whole days, which are partitions: those that are not meant need not be walked."""
-    if not pruned:
-        return []
-    ended, days = table.c.finished_at, list[ColumnElement[bool]]()
-    if where.finished_after is not None:
-        days.append(ended >= where.finished_after.replace(hour=0, minute=0, second=0))
-    if where.finished_before is not None:
-        last = where.finished_before.replace(hour=0, minute=0, second=0)
-        days.append(ended < last + timedelta(days=1))
-    return days
-
-
-def _of_row(table: Table, where: TaskFilter) -> list[ColumnElement[bool]]:
-    """What can be seen in a row of any of the tables."""
-    fits: list[ColumnElement[bool]] = []
-    if where.works:
-        fits.append(table.c.work.in_(where.works))
-    if where.queues:
-        fits.append(table.c.queue.in_(where.queues))
-    return fits
-
-
-def _asks_bodies(where: TaskFilter) -> bool:
-    times = (where.created_after, where.created_before, where.due_after, where.due_before)
-    return bool(where.meta) or any(one is not None for one in times)
-
-
-def _of_body(conn: Connection, body: Table, where: TaskFilter) -> list[ColumnElement[bool]]:
-    """What only the body says."""
-    fits: list[ColumnElement[bool]] = []
-    if where.created_after is not None:
-        fits.append(body.c.created_at >= where.created_after)
-    if where.created_before is not None:
-        fits.append(body.c.created_at < where.created_before)
-    if where.due_after is not None:
-        fits.append(body.c.due_at >= where.due_after)
-    if where.due_before is not None:
-        fits.append(body.c.due_at < where.due_before)
-    if where.meta and conn.dialect.name == "postgresql":
-        wanted = cast(literal(json.dumps(dict(where.meta)), Text()), postgresql.JSONB)
-        fits.append(body.c.meta.op("@>")(wanted))
-    elif where.meta:
-        fits += [_has(body, key, value) for key, value in where.meta.items()]
-    return fits
-
-
-def _has(body: Table, key: str, value: object) -> ColumnElement[bool]:
-    """SQLite: the key with this value, of its JSON type; a path would not find every key."""
-    item = func.json_each(body.c.meta).table_valued("key", "value", "type", name="item")
-    query = select(item.c.value).where(item.c.key == key)
-    if value is None or isinstance(value, bool):
-        return query.where(item.c.type == json.dumps(value)).exists()
-    kinds = ["text"] if isinstance(value, str) else ["integer", "real"]
-    return query.where(item.c.type.in_(kinds), item.c.value == value).exists()
+    return _Source(
+        table, conditions, walk=select(table.c.id).where(*fitting.days(table, where, pruned))
+    )

@@ -71,33 +71,25 @@ def finished_state(conn: Connection, tables: Tables, task_id: str) -> Stored | N
     return None
 
 
-def attempts(conn: Connection, tables: Tables, task_id: str) -> list[Attempt]:
-    """The attempts that ended, oldest first; the outcome that finished the task is the last."""
+def attempts_of(
+    conn: Connection, tables: Tables, task_ids: Sequence[str]
+) -> dict[str, list[Attempt]]:
+    """The attempts that ended, oldest first; the outcome that finished a task is its last."""
+    found: dict[str, list[Attempt]] = {task_id: [] for task_id in task_ids}
     ended = tables.attempt
-    query = select(ended).where(ended.c.id == task_id).order_by(ended.c.finished_at)
-    if conn.dialect.name == "sqlite":
-        # Its clock may stand still between two transactions; rows are numbered as they come.
-        query = query.order_by(literal_column("rota_attempt.rowid"))
-    rows = conn.execute(query.order_by(ended.c.attempt, ended.c.batch))
-    result = [
-        Attempt(
-            task_id=row.id,
-            attempt=row.attempt,
-            outcome=row.outcome,
-            node=row.node,
-            batch=row.batch,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            reason=row.reason,
-            error=_read(row, row.error),
-        )
-        for row in rows
-    ]
-    for history in (tables.done, tables.failed):
-        # Without a node it ended while it waited: that was no attempt.
-        query = select(history).where(history.c.id == task_id, history.c.node.is_not(None))
-        result += [_last_attempt(row) for row in conn.execute(query)]
-    return result
+    for chunk in _chunks(task_ids):
+        query = select(ended).where(ended.c.id.in_(chunk)).order_by(ended.c.finished_at)
+        if conn.dialect.name == "sqlite":
+            # Its clock may stand still between two transactions; rows are numbered as they come.
+            query = query.order_by(literal_column("rota_attempt.rowid"))
+        for row in conn.execute(query.order_by(ended.c.attempt, ended.c.batch)):
+            found[row.id].append(_attempt(row))
+        for history in (tables.done, tables.failed):
+            # Without a node it ended while it waited: that was no attempt.
+            last = select(history).where(history.c.id.in_(chunk), history.c.node.is_not(None))
+            for row in conn.execute(last):
+                found[row.id].append(_last_attempt(row))
+    return found
 
 
 def bodies(conn: Connection, tables: Tables, task_ids: Sequence[str]) -> dict[str, str]:
@@ -326,6 +318,20 @@ def _ended(row: Row[Any]) -> Task:
         result=_read(row, row.payload) if done else None,
         error=None if done else _read(row, row.payload),
         reason=row.reason,
+    )
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(
+        task_id=row.id,
+        attempt=row.attempt,
+        outcome=row.outcome,
+        node=row.node,
+        batch=row.batch,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        reason=row.reason,
+        error=_read(row, row.error),
     )
 
 

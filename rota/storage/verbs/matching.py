@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, insert, select, update
 
 from rota.core.task import Lane, Stored
 from rota.storage.verbs import changing, feeding, looking
@@ -78,14 +78,17 @@ def retry_many(
     return lanes
 
 
-def delete_many(conn: Connection, tables: Tables, task_ids: Sequence[str]) -> set[str]:
-    """Remove finished tasks with what is known of them; which."""
+def delete_many(
+    conn: Connection, tables: Tables, task_ids: Sequence[str], before: datetime | None = None
+) -> set[str]:
+    """Remove finished tasks, if need be only those that ended before; which."""
     gone: set[str] = set()
     for history in (tables.done, tables.failed):
-        mine = history.c.id.in_(sorted(task_ids))
-        locked = select(history.c.id).where(mine).order_by(history.c.id).with_for_update()
+        mine: list[ColumnElement[bool]] = [history.c.id.in_(sorted(task_ids))]
+        mine += [] if before is None else [history.c.finished_at < before]
+        locked = select(history.c.id).where(*mine).order_by(history.c.id).with_for_update()
         gone.update(conn.execute(locked).scalars())
-        conn.execute(delete(history).where(mine))
+        conn.execute(delete(history).where(*mine))
     if gone:
         task, body = tables.task, tables.body
         for table in (tables.attempt, tables.report):
