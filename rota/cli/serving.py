@@ -70,9 +70,11 @@ async def _until_asked(scheduler: Scheduler, asked: _Asked) -> None:
         asyncio.ensure_future(asked.to_stop.wait()),
         asyncio.ensure_future(scheduler._grew_unfit.wait()),  # noqa: SLF001 - for this face alone
     ]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
     asked.stop()
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _UPGRADE_LOCK = 0x726F7461
 #: DDL waits so long for each of its locks: whatever waits for an exclusive lock holds up
 #: everybody behind it.
-_LOCK_TIMEOUT = "100ms"
+_GIVE_WAY = "set local lock_timeout = '100ms'"
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 
 #: What a heartbeat reads along with its own row, for ``require``: two columns.
@@ -119,7 +119,7 @@ def upgrade(
         with conn.begin():
             conn.exec_driver_sql("set local lock_timeout = 0")
             conn.exec_driver_sql(f"select pg_advisory_xact_lock({_UPGRADE_LOCK})")
-            conn.exec_driver_sql(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
+            conn.exec_driver_sql(_GIVE_WAY)
             return _apply(conn, schema, steps)
     # The driver is in autocommit: BEGIN is ours, and takes the writer's lock before reading.
     conn.exec_driver_sql("begin immediate")
