@@ -14,9 +14,9 @@ import click
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-import rota
 from rota.cli.main import rota as rota_command
 
+_ENTRY = re.compile(r"^\.\. auto(?:class|data|function|exception):: (\S+)", re.MULTILINE)
 _PLURAL = re.compile(r"(?<=\w)``(s\b)")
 
 project = "rota"
@@ -59,15 +59,26 @@ nitpick_ignore_regex = [
 suppress_warnings = ["misc.highlighting_failure"]
 
 
+def documented() -> dict[str, str]:
+    """Each name that the reference has an entry for, and the place it is imported from."""
+    pages = (Path(__file__).parent / "reference").glob("*.md")
+    entries = [name for page in pages for name in _ENTRY.findall(page.read_text())]
+    whole = [name if name.startswith("rota.") else f"rota.{name}" for name in entries]
+    return {name.rpartition(".")[2]: name for name in whole}
+
+
+PLACES = documented()
+
+
 def resolve_face(app: Any, env: Any, node: Any, content: Any) -> Any:
-    """Lead a name of an inner room to where the face documents it."""
+    """Lead a name of an inner room to where it is documented."""
     target = node.get("reftarget", "")
-    name = target.rpartition(".")[2]
-    if node.get("refdomain") != "py" or name not in rota.__all__ or target == f"rota.{name}":
+    place = PLACES.get(target.rpartition(".")[2])
+    if node.get("refdomain") != "py" or place is None or target == place:
         return None
     domain = env.get_domain("py")
     return domain.resolve_xref(
-        env, node["refdoc"], app.builder, node["reftype"], f"rota.{name}", node, content
+        env, node["refdoc"], app.builder, node["reftype"], place, node, content
     )
 
 

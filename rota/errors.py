@@ -38,10 +38,14 @@
     └── UnreadableResult                  waiting for a result: it does not fit the annotation
 
 Messages read *fact; remedy*. ``code`` is stable and is what HTTP and the CLI show.
+
+Beside the tree stands what an attempt can end in, by name in its ``reason`` and ``error``:
+``RunTimeout``, ``ProcessDied``, ``ExternalStateChange``. They are never raised at a caller.
 """
 
 from __future__ import annotations
 
+import signal
 from typing import ClassVar
 
 
@@ -346,3 +350,26 @@ class UnreadableResult(RotaError):
         self.work = work
         self.field: str = misfit.field
         self.value = value
+
+
+class RunTimeout(TimeoutError):
+    """The run took longer than its ``timeout``."""
+
+
+class ProcessDied(RuntimeError):
+    """The process of a run ended without an answer; ``status`` is minus the signal's number."""
+
+    def __init__(self, status: int, how: str) -> None:
+        remedy = "see what it wrote to stderr"
+        if status == -signal.SIGKILL:
+            remedy = "somebody killed it, or the machine ran out of memory"
+        super().__init__(f"the process of this run ended: {how}; {remedy}")
+        self.status = status
+
+
+class ExternalStateChange(Exception):
+    """Noted on a run that was stopped because its task's row changed under it, to ``state``."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(state)
+        self.state = state

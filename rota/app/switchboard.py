@@ -12,9 +12,9 @@ from rota.core.events import Died, Event, Finished, Started, TookBack, Unfit
 from rota.core.glance import Glance
 from rota.core.ports import Signals
 from rota.core.request import ScheduleRequest
-from rota.core.run import ExternalStateChange, Run, Stop
+from rota.core.run import Run, Stop
 from rota.core.task import CancelNotice, Ending, Finish, Lane, NewTask, Rescued, Stored
-from rota.errors import SchedulerNotRunning, SchemaMismatch, StorageError
+from rota.errors import ExternalStateChange, SchedulerNotRunning, SchemaMismatch, StorageError
 from rota.scheduler.executor import Held
 
 if TYPE_CHECKING:

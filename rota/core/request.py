@@ -64,4 +64,5 @@ class ScheduleRequest(NamedTuple):
         return self._replace(**changes)
 
 
+#: What ``on_schedule`` gets as ``call_next``: the rest of the chain, down to the database.
 ScheduleNext = Callable[[ScheduleRequest], Awaitable[Inserted]]

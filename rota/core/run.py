@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from rota.core.context import BlockingContext, Context, Token, request_stop
 from rota.core.options import Options, decode_options
 from rota.core.outcome import Outcome
 from rota.core.task import Claimed
+from rota.errors import ExternalStateChange
 
 
 class Stop(Enum):
@@ -24,13 +24,6 @@ class Stop(Enum):
     SHUTDOWN = "shutdown"  #: this scheduler is going down
     LOST = "lost"  #: the lease was lost: nothing that comes of it counts
     TIMEOUT = "timeout"  #: it ran longer than its timeout
-
-
-@dataclass(eq=False)
-class ExternalStateChange(Exception):
-    """Noted on a run that was stopped because its task's row changed under it."""
-
-    state: str
 
 
 class ResultForm(Protocol):
@@ -222,4 +215,5 @@ class Run:
             self.target.cancel(cause)
 
 
+#: What ``on_execute`` gets as ``call_next``: the rest of the chain, down to the work.
 ExecuteNext = Callable[[Run], Awaitable[Outcome]]

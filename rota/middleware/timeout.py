@@ -13,6 +13,7 @@ from rota.core.clock import Cancellable, Clock
 from rota.core.context import set_deadline
 from rota.core.outcome import Outcome
 from rota.core.run import ExecuteNext, Run, Stop
+from rota.errors import RunTimeout
 from rota.middleware.chain import Occasional
 
 log = logging.getLogger("rota.middleware")
@@ -22,10 +23,6 @@ class Alarms(Protocol):
     """The engine's timer: one heap for all time limits."""
 
     def at(self, when: float, callback: Callable[[], object], /) -> Cancellable: ...
-
-
-class RunTimeout(TimeoutError):
-    """The run took longer than its ``timeout``."""
 
 
 class TimeoutMiddleware(Occasional):

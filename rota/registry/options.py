@@ -17,6 +17,7 @@ from rota.errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+#: Where a work's function runs.
 Runner = Literal["coroutine", "thread", "process"]
 
 RUNNERS: tuple[Runner, ...] = ("coroutine", "thread", "process")

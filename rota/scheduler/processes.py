@@ -18,7 +18,7 @@ from rota.core.codec import SIZE_LIMIT, dump
 from rota.core.failure import RaisedElsewhere
 from rota.core.outcome import RAISABLE, Done, Outcome
 from rota.core.program import GRACE, Program, how_it_ended, through_cancels
-from rota.errors import SchedulerNotRunning
+from rota.errors import ProcessDied, SchedulerNotRunning
 from rota.scheduler.process_child import LENGTH, Setup
 
 #: What a request takes beside its params.
@@ -34,17 +34,6 @@ _BOOT = (
     "from rota.scheduler.process_child import Setup, main; main(Setup(**setup))"
 )
 _OUTCOMES: dict[str, type[Outcome]] = {cls.__name__: cls for cls in (Done, *RAISABLE)}
-
-
-class ProcessDied(RuntimeError):
-    """The process of a run ended without an answer; ``status`` is minus the signal's number."""
-
-    def __init__(self, status: int) -> None:
-        remedy = "see what it wrote to stderr"
-        if status == -signal.SIGKILL:
-            remedy = "somebody killed it, or the machine ran out of memory"
-        super().__init__(f"the process of this run ended: {how_it_ended(status)}; {remedy}")
-        self.status = status
 
 
 class ProcessRunner:
@@ -207,7 +196,8 @@ class _Worker:
                 return talk.result()
             await self._within(gone)
             self.program.send(signal.SIGKILL)
-            raise ProcessDied(await self.program.ended())
+            status = await self.program.ended()
+            raise ProcessDied(status, how_it_ended(status))
         finally:
             if not talk.cancel() and not talk.cancelled():
                 talk.exception()

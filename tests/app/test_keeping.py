@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from rota import ArchivedTask, Keeping, Retention, Scheduler, WorkRegistry
+from rota import Retention, Scheduler, WorkRegistry
+from rota.core.archiving import ArchivedTask
 from rota.core.clock import Clock
+from rota.core.retention import Keeping
 from rota.errors import InvalidArgument
 from rota.testing import FakeClock, ManualScheduler
 from rota.testing.conformance.setting import NodeHandle, ending, some_tasks

@@ -7,19 +7,9 @@ from typing import Any
 
 import pytest
 
-from rota import (
-    BlockingContext,
-    Context,
-    Ignore,
-    Middleware,
-    Outcome,
-    Run,
-    Scheduler,
-    UnreadableResult,
-    WorkRegistry,
-)
+from rota import BlockingContext, Context, Ignore, Middleware, Outcome, Run, Scheduler, WorkRegistry
 from rota.core.run import ExecuteNext
-from rota.errors import ResultTimeout, RotaError, TaskFailed
+from rota.errors import ResultTimeout, RotaError, TaskFailed, UnreadableResult
 from tests.app import large
 from tests.conftest import Database
 

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rota import Keeping, Retention, Scheduler
+from rota import Retention, Scheduler
 from rota.cli import exits
 from rota.cli.top import View, rates_between
 from rota.core.finding import Count, Counts
+from rota.core.retention import Keeping
 from tests.cli.places import Place, ended
 
 

@@ -15,8 +15,8 @@ import pytest
 from rota.core.clock import SystemClock
 from rota.core.failure import RaisedElsewhere
 from rota.core.outcome import Again, Cancel, Done, Fail, Ignore, Release, Retry
-from rota.errors import SchedulerNotRunning
-from rota.scheduler.processes import IDLE, ProcessDied, ProcessRunner
+from rota.errors import ProcessDied, SchedulerNotRunning
+from rota.scheduler.processes import IDLE, ProcessRunner
 from rota.testing.clock import FakeClock
 from tests.runners.parts import PATIENCE, Gate, children, end_of, files
 

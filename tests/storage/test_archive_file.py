@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from rota import ArchivedTask, ArchiveFile, Attempt, Task, TaskState
+from rota import ArchiveFile, Task, TaskState
+from rota.core.archiving import ArchivedTask
 from rota.core.ids import new_id
+from rota.core.task import Attempt
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

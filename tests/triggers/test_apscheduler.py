@@ -15,9 +15,8 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from hypothesis import assume, given, settings
 
-from rota import AllOf, AnyOf, Once, from_apscheduler
 from rota.errors import InvalidTrigger
-from rota.triggers import Trigger
+from rota.triggers import AllOf, AnyOf, Once, Trigger, from_apscheduler
 from tests.triggers.rules import (
     TICK,
     ap_calendars,

@@ -11,8 +11,8 @@ from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rota import Calendar
 from rota.errors import InvalidTrigger
+from rota.triggers import Calendar
 from tests.triggers.rules import calendars, check, dates, instants, listed, units
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rota import AllOf, AnyOf, Calendar, Cron, Every, Once
 from rota.errors import InvalidTrigger
-from rota.triggers import COUNT_LIMIT, Trigger
+from rota.triggers import COUNT_LIMIT, AllOf, AnyOf, Calendar, Cron, Every, Once, Trigger
 from tests.triggers.rules import TICK, calendars, check, everies, instants, listed, onces
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from rota import AllOf, AnyOf, Calendar, Cron, Every, Once
 from rota.errors import InvalidTrigger
-from rota.triggers import Trigger, from_json
+from rota.triggers import AllOf, AnyOf, Calendar, Cron, Every, Once, Trigger, from_json
 from tests.triggers.rules import triggers
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

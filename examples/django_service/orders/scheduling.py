@@ -10,7 +10,8 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from orders.works import works
-from rota import BackgroundScheduler, Bound, derive_id
+from rota import BackgroundScheduler, derive_id
+from rota.registry import Bound
 
 _guard = threading.Lock()
 _clients: list[BackgroundScheduler] = []

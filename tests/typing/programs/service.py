@@ -24,11 +24,11 @@ from rota import (
     ScheduleRequest,
     Task,
     TaskHandle,
-    TaskOptions,
     TaskSpec,
     Unique,
     WorkRegistry,
 )
+from rota.app import TaskOptions
 from rota.core.request import ScheduleNext
 from rota.core.run import ExecuteNext
 from rota.core.task import Inserted
