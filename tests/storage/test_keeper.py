@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from rota.core.archiving import Archive, ArchivedTask
 from rota.core.clock import Clock
 from rota.core.ports import Repository
-from rota.core.retention import Retention
 from rota.core.task import Ending, TaskState
 from rota.errors import StorageUnavailable
 from rota.storage import archiving, keeper
@@ -321,15 +319,6 @@ def test_what_was_left_over_is_done_sooner() -> None:
     assert chores.tidy() == TIDY
     one.behind = True
     assert chores.tidy() == TIDY / 3
-
-
-def test_retention_says_how_long_each_kind_is_kept() -> None:
-    chosen = Retention(done=3600, failed=None)
-    assert (chosen.span(failed=False), chosen.span(failed=True)) == (timedelta(hours=1), None)
-    assert chosen.longest is None
-    assert Retention(failed=timedelta(days=1)).longest == timedelta(days=7)
-    assert Retention.decode(chosen.encode()) == chosen
-    assert str(chosen) == "done 1:00:00, failed for ever"
 
 
 def test_while_a_turn_is_on_no_other_begins() -> None:
