@@ -193,15 +193,16 @@ class Switchboard:
         # The loop never waits for the database, so it cuts the heartbeat's hung statement, too.
         house.repository.abort_overdue()
         now = house.clock.monotonic()
+        wait = LOOK_OVER
         if not house.closing:
             self.loop_lag = max(0.0, now - self.loop_seen - self._look_over_in)
             self.loop_seen = now
             if house.intake.give_back_late():
                 log.debug("handed back tasks that found no slot in time")
             house.engine.dispatcher.wake()
-        held = house.engine.dispatcher.held
-        self._look_over_in = LOOK_OVER if held or house.closing else LOOK_OVER_IDLE
-        self._looking = house.clock.call_at(house.loop, now + self._look_over_in, self.look_over)
+            wait = LOOK_OVER if house.engine.dispatcher.held else LOOK_OVER_IDLE
+        self._look_over_in = wait
+        self._looking = house.clock.call_at(house.loop, now + wait, self.look_over)
 
     def look_no_more(self) -> None:
         """The shutdown is over; on the loop."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rota import Scheduler, WorkRegistry
+from rota.core.glance import Glance
 from rota.core.ports import Repository
 from rota.storage.nodelife import NodeLife
 from rota.testing.conformance.setting import a_task
@@ -41,7 +42,7 @@ class Beats:
     ("verb", "stands"),
     [
         ("claim", {"claims"}),
-        ("agenda", {"claims"}),
+        ("glance", {"claims"}),
         ("bury", {"claims"}),  # a chore, in the claimer's thread
         ("finish", {"outcomes"}),
         ("insert", {"inserts"}),
@@ -79,6 +80,10 @@ async def test_the_others_go_on(
             go_on.set()
         if verb == "due_recurring":
             house.firing.wake(None)
+        if verb == "glance":
+            house.sync.look()
+        if verb == "bury":
+            house.sync.chores.see(Glance(dead=True))
         putting: Any = asyncio.create_task(scheduler.schedule("note", {"name": "put in"}))
         assert await asyncio.to_thread(hung.asked.acquire, timeout=PATIENCE)
         await asyncio.to_thread(durable.repository().insert, [found])

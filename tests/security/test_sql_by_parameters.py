@@ -30,7 +30,7 @@ PATIENCE = 30
 
 
 class Recorder:
-    """The statements the drivers were given, and whether their parameters had the mark."""
+    """The statements the drivers were given, and how often their parameters had the mark."""
 
     def __init__(self) -> None:
         self.texts: set[str] = set()
@@ -38,7 +38,7 @@ class Recorder:
 
     def hear(self, text: object, params: object) -> None:
         self.texts.add(str(text))
-        self.bound += MARK in repr(params)
+        self.bound += repr(params).count(MARK)
 
     def marked(self) -> list[str]:
         return [text for text in self.texts if MARK in text]
@@ -215,6 +215,7 @@ PUT_TOGETHER = {
     ("postgres/signals.py", "self._channel"),
     # Tables of rota's, and the clock's expression.
     ("postgres/repository.py", "NOW"),
+    ("postgres/upkeep.py", "NOW"),
     ("sqlite/ending.py", "'insert or replace'"),
     ("sqlite/ending.py", "'insert'"),
     ("sqlite/ending.py", "table"),
