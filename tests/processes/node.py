@@ -35,6 +35,7 @@ class Node:
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
         self._history = history.HistoryWriter(config["history"])
+        self._incarnations: set[int] = set()
         self._gate = asyncio.Event()
         if config.get("open"):
             self._gate.set()
@@ -185,7 +186,8 @@ class Node:
     def _works(self, wanted: list[str]) -> WorkRegistry:
         works = WorkRegistry()
 
-        async def quick(n: int) -> int:
+        async def quick(ctx: Context, n: int) -> int:
+            self._acted(ctx)
             return n
 
         async def hold(ctx: Context, n: int) -> int:
@@ -193,13 +195,20 @@ class Node:
                 await self._gate.wait()
             except asyncio.CancelledError:
                 self.say("cancelled", task=ctx.task_id, batch=ctx.token.batch)
+                self._history.write(history.Stopped(ctx.task_id, ctx.token, time.time()))
                 raise
+            self._acted(ctx)
             return n
 
         for name, fn in {"quick": quick, "hold": hold, "new": quick}.items():
             if name in wanted:
                 works.register(name)(fn)
         return works
+
+    def _acted(self, ctx: Context) -> None:
+        at = time.time()
+        self._history.write(history.Effect(ctx.task_id, ctx.token, at))
+        self._history.write(history.Stopped(ctx.task_id, ctx.token, at))
 
     def _target(self, config: dict[str, Any]) -> Any:
         """The database; with ``die_after_claim`` the process ends where a claim's answer comes."""
@@ -224,6 +233,10 @@ class Node:
         at = time.time()
         match event:
             case Started(task, work, attempt, token):
+                if token.node not in self._incarnations:
+                    self._incarnations.add(token.node)
+                    limit = self._config["options"]["concurrency"]
+                    self._history.write(history.Limited(token.node, limit, at))
                 self._history.write(history.Started(task, attempt, token, token.node, at))
                 self.say("started", task=task, work=work, attempt=attempt, token=list(token))
             case Finished(task, _, token, ending, state):

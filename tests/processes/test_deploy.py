@@ -28,4 +28,4 @@ def test_new_works_wait_for_a_node_that_knows_them(fleet: Fleet) -> None:
         for event in fleet.history()
         if not (isinstance(event, history.Accepted) and event.outcome == "park")
     ]
-    assert history.check(events, complete=True) == []
+    assert history.check(events, complete=True, effects=True) == []

@@ -32,4 +32,4 @@ def test_a_forked_child_is_refused_and_its_parent_is_unharmed(fleet: Fleet) -> N
     assert set(back["tasks"]) == set(tasks)
     other.wait_tasks("finished", tasks, state="done")
     os.kill(forked["child"], 0)
-    assert history.check(fleet.history(), complete=True) == []
+    assert history.check(fleet.history(), complete=True, effects=True) == []

@@ -45,7 +45,7 @@ def test_a_thawed_zombies_outcome_is_refused_and_it_lives_again(fleet: Fleet, ho
     (again,) = zombie.ask("schedule", work="quick")
     ran = zombie.wait("finished", task=again, state="done")
     assert ran["token"][0] == zombie.ask("node") != was
-    assert history.check(fleet.history(), complete=True) == []
+    assert history.check(fleet.history(), complete=True, effects=True) == []
     endings = [one for one in fleet.history() if isinstance(one, history.Accepted)]
     assert sorted(one.task for one in endings) == sorted([task, again])
 

@@ -42,7 +42,7 @@ def test_all_nodes_killed_at_once_and_one_started_again(fleet: Fleet) -> None:
     outcomes = {info["id"]: info["outcomes"] for info in infos}
     assert {tuple(outcomes[task]) for task in interrupted} == {("lost", "done")}
     assert {info["status"] for info in third.ask("info", ids=unknown)} == {"parked"}
-    assert history.check(with_unwritten(fleet.history(), infos), complete=True) == []
+    assert history.check(with_unwritten(fleet.history(), infos), complete=True, effects=True) == []
 
 
 def test_a_killed_nodes_tasks_run_on_the_other(fleet: Fleet) -> None:
@@ -67,7 +67,7 @@ def test_a_killed_nodes_tasks_run_on_the_other(fleet: Fleet) -> None:
         assert [line["is"] for line in order] == ["took_back", "started", "finished"]
     assert {line["attempt"] for line in started} == {1}
     assert {line["state"] for line in finished} == {"done"}
-    assert history.check(fleet.history(), complete=True) == []
+    assert history.check(fleet.history(), complete=True, effects=True) == []
 
 
 def test_a_process_that_dies_between_claim_and_delivery(fleet: Fleet) -> None:
@@ -84,7 +84,7 @@ def test_a_process_that_dies_between_claim_and_delivery(fleet: Fleet) -> None:
     lost = {info["id"] for info in infos if info["outcomes"] == ["lost", "done"]}
     assert lost == set(claimed["tasks"])
     assert {info["attempt"] for info in infos} == {1}
-    assert history.check(fleet.history(), complete=True) == []
+    assert history.check(fleet.history(), complete=True, effects=True) == []
 
 
 def everything_done(node: NodeProcess, tasks: list[str]) -> list[dict]:

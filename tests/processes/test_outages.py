@@ -86,7 +86,7 @@ def all_well(
     starts = [event.task for event in events if isinstance(event, history.Started)]
     assert sorted(starts) == sorted([*tasks, *later])
     assert not [event for event in events if isinstance(event, history.Refused)]
-    assert history.check(events, complete=True) == []
+    assert history.check(events, complete=True, effects=True) == []
 
 
 def test_a_crashed_server_kills_no_node(own_server: PostgresServer, server_fleet: Fleet) -> None:
@@ -190,4 +190,4 @@ def exactly_once(fleet: Fleet, node: NodeProcess, calls: list[int]) -> None:
     events = fleet.history()
     starts = [event.task for event in events if isinstance(event, history.Started)]
     assert sorted(starts) == sorted(tasks)
-    assert history.check(events, complete=True) == []
+    assert history.check(events, complete=True, effects=True) == []
