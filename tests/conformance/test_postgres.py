@@ -16,6 +16,7 @@ from rota.testing.conformance.feeding import FeedContract
 from rota.testing.conformance.finishing import FinishingContract
 from rota.testing.conformance.firing import FiringContract
 from rota.testing.conformance.following import FollowingContract
+from rota.testing.conformance.glancing import GlanceContract
 from rota.testing.conformance.periods import PeriodContract
 from rota.testing.conformance.pulling import PullingContract
 from rota.testing.conformance.reporting import ReportingContract
@@ -43,6 +44,7 @@ class TestPostgresBehindAPooler(
     PullingContract,
     ReportingContract,
     FeedContract,
+    GlanceContract,
 ):
     """The same without session locks, LISTEN or settings of a session.
 

@@ -51,6 +51,8 @@ def test_a_tasks_way_goes_by_index(
     record = recorder(repository, monkeypatch)
 
     assert_by_index(record(lambda: repository.agenda(None)))
+    assert_by_index(record(lambda: repository.glance(node, None)))
+    assert_by_index(record(lambda: repository.glance(node, ())))
     assert_by_index(record(lambda: repository.insert(some_tasks(3 * BATCH))), touching=False)
     wants = [Want("default", 0, BATCH)]
     assert_by_index(record(lambda: repository.claim(node, 1, wants, 1.0)))

@@ -165,6 +165,11 @@ class TestProofOfDeath:
         return NodeHandle(repository)
 
     @staticmethod
+    def shows_death(witness: NodeHandle) -> bool:
+        """Whether a glance says that there is somebody to bury, or to leave a short lease."""
+        return witness.repository.glance(witness.id, ()).dead
+
+    @staticmethod
     def left(repository: PostgresRepository, node: int) -> float:
         (found,) = [view for view in repository.nodes() if view.id == node]
         return found.lease_left
@@ -194,12 +199,19 @@ class TestProofOfDeath:
     ) -> None:
         victim = NodeHandle(open_postgres(clock))
         self.settle(clock, victim, witness)
+        assert not self.shows_death(witness)
         assert witness.repository.bury(witness.id, trusted=True) == []
         assert self.left(witness.repository, victim.id) > 20
         self.end(victim, witness)
+        assert self.shows_death(witness)
         assert witness.repository.bury(witness.id, trusted=True) == []
         assert self.left(witness.repository, victim.id) <= 2
+        assert not self.shows_death(witness)  # until that is over
+        left = witness.repository.glance(witness.id, ()).lease_left
+        assert left is not None
+        assert left <= 1.5
         clock.advance(3)
+        assert self.shows_death(witness)
         assert witness.repository.bury(witness.id, trusted=False) == []
         assert witness.repository.bury(witness.id, trusted=True) == [victim.id]
 
@@ -223,6 +235,7 @@ class TestProofOfDeath:
         pooled = NodeHandle(open_postgres(clock, poll_only=True))
         self.settle(clock, pooled, witness)
         for _ in range(3):
+            assert not self.shows_death(witness)
             assert witness.repository.bury(witness.id, trusted=True) == []
         assert self.left(witness.repository, pooled.id) > 20
 
@@ -240,6 +253,7 @@ class TestProofOfDeath:
         other.join(Membership(victim.id, "n", "h", 1, 30.0))
         self.settle(clock, victim, witness)
         self.end(victim, witness, others=1)
+        assert self.shows_death(witness)
         assert witness.repository.bury(witness.id, trusted=True) == []
         assert self.left(witness.repository, victim.id) <= 2
         other.close()
@@ -251,6 +265,7 @@ class TestProofOfDeath:
         self.settle(clock, victim)
         late = NodeHandle(open_postgres(clock))
         self.end(victim, late)
+        assert self.shows_death(late)
         assert late.repository.bury(late.id, trusted=True) == []
         assert self.left(late.repository, victim.id) <= 2
 
@@ -266,4 +281,5 @@ class TestProofOfDeath:
                 "set lease_until = now() - interval '1 day' where id = %(id)s",
                 id=long.id,
             )
+        assert not self.shows_death(witness)
         assert witness.repository.bury(witness.id, trusted=True) == []

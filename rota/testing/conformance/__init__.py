@@ -36,6 +36,7 @@ _ROOMS = (
     "finishing",
     "repeating",
     "nodes",
+    "glancing",
     "rescuing",
     "changing",
     "keeping",

@@ -12,6 +12,7 @@ from rota.testing.conformance.finishing import FinishingContract
 from rota.testing.conformance.firing import FiringContract
 from rota.testing.conformance.firing_races import FiringRaceContract
 from rota.testing.conformance.following import FollowingContract
+from rota.testing.conformance.glancing import GlanceContract
 from rota.testing.conformance.holding import HoldingContract
 from rota.testing.conformance.inserting import InsertingContract
 from rota.testing.conformance.interleaving import InterleavingContract
@@ -49,6 +50,7 @@ class RepositoryContract(
     ReportingContract,
     ChildrenContract,
     NodeContract,
+    GlanceContract,
     RescuingContract,
     ChangingContract,
     TombstoneContract,
