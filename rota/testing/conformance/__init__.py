@@ -24,43 +24,12 @@ The suite moves ``clock``, a :class:`~rota.testing.FakeClock`; the database's cl
 follow its ``offset``.
 """
 
+import pkgutil
+
 import pytest
 
-_ROOMS = (
-    "setting",
-    "inserting",
-    "conflicts",
-    "claiming",
-    "lanes",
-    "parking",
-    "finishing",
-    "repeating",
-    "nodes",
-    "glancing",
-    "rescuing",
-    "changing",
-    "keeping",
-    "recurring",
-    "firing",
-    "overlapping",
-    "firing_races",
-    "signals",
-    "racing",
-    "reporting",
-    "children",
-    "following",
-    "periods",
-    "tombstones",
-    "pulling",
-    "holding",
-    "feeding",
-    "interleaving",
-    "crossing",
-    "finding",
-    "matching",
-    "auditing",
-)
-pytest.register_assert_rewrite(*(f"{__name__}.{room}" for room in _ROOMS))
+_SUBJECTS = [module.name for module in pkgutil.iter_modules(__path__)]
+pytest.register_assert_rewrite(*(f"{__name__}.{subject}" for subject in _SUBJECTS))
 
 from rota.testing.conformance.contract import RepositoryContract  # noqa: E402
 
