@@ -51,6 +51,17 @@ def test_version() -> None:
     assert rota("--version").stdout == f"rota {version('rota')}\n"
 
 
+def test_a_shell_completes_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_ROTA_COMPLETE", "bash_complete")
+    for said, place, completed in (
+        ("rota tas", "1", "plain,tasks"),
+        ("rota tasks list --created-a", "3", "plain,--created-after"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", said)
+        monkeypatch.setenv("COMP_CWORD", place)
+        assert rota().stdout.splitlines() == [completed]
+
+
 def test_unknown_command_is_a_usage_error() -> None:
     done = rota("dance")
     assert done.returncode == exits.USAGE
