@@ -73,6 +73,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return _status(rota.main(words, "rota", standalone_mode=False))
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
+        if sys.stderr.isatty():
+            click.echo(err=True)  # after the ^C
         exits.complain("interrupted; nothing goes on in the background")
         return exits.INTERRUPTED
     except BrokenPipeError:

@@ -60,4 +60,6 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(f"this would {question}; add --yes to do it without asking")
-    click.confirm(f"{question[:1].upper()}{question[1:]}?", abort=True, err=True)
+    if not click.confirm(f"{question[:1].upper()}{question[1:]}?", err=True):
+        click.echo("nothing was done", err=True)
+        click.get_current_context().exit()
