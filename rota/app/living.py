@@ -23,6 +23,8 @@ log = logging.getLogger("rota")
 GRACE = 1.0
 #: Writing the last outcomes may take so long.
 LAST_WRITES = 10.0
+#: A start whose database is away tries again after so long, then twice as long, and so on.
+FIRST_PAUSE = 0.05
 #: How often a start looks whether joining has failed.
 JOIN_LOOK = 0.1
 
@@ -50,7 +52,7 @@ async def move_in(house: House, *, start_timeout: float) -> RestoreReport:
 async def _arrive(house: House, start_timeout: float) -> RestoreReport:
     clock, offload = house.clock, house.offload
     until = clock.monotonic() + start_timeout
-    pause = 0.05
+    pause = FIRST_PAUSE
     while True:
         try:
             await offload.run(house.repository.open)
@@ -68,7 +70,8 @@ async def _arrive(house: House, start_timeout: float) -> RestoreReport:
                     f"the database did not answer within start_timeout={start_timeout:g} s "
                     f"({error}); check that it runs and that the URL is right"
                 ) from error
-            log.warning("the database cannot be reached yet, will go on trying: %s", error)
+            level = logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG  # said once
+            log.log(level, "the database cannot be reached yet, will go on trying: %s", error)
             await _sleep(clock, pause)
             pause = min(2.0, pause * 2)
 

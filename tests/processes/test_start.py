@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -57,8 +58,9 @@ def test_start_waits_for_the_file(sqlite_fleet: Fleet) -> None:
 
 
 async def test_start_without_a_server_says_so_and_leaves_nothing(
-    own_server: PostgresServer, works: WorkRegistry
+    own_server: PostgresServer, works: WorkRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, "rota")
     own_server.stop()
     try:
         scheduler = Scheduler(works, own_server.url, start_timeout=0.5)
@@ -71,6 +73,9 @@ async def test_start_without_a_server_says_so_and_leaves_nothing(
     assert said.endswith("; check that it runs and that the URL is right")
     assert not scheduler.running
     assert rota_threads() == []
+    tries = [one.levelname for one in caplog.records if "go on trying" in one.message]
+    assert tries == ["WARNING"] + ["DEBUG"] * (len(tries) - 1)
+    assert len(tries) > 1
 
     # The same object starts once the server is there, and leaves nothing then, either.
     async with scheduler:
