@@ -39,7 +39,6 @@ async def move_in(house: House, *, start_timeout: float) -> RestoreReport:
     except BaseException:
         await _give_up(house)
         raise
-    house.inserter.start()
     for duty in house.duties:
         if not duty.started:
             duty.start()
@@ -56,6 +55,7 @@ async def _arrive(house: House, start_timeout: float) -> RestoreReport:
     while True:
         try:
             await offload.run(house.repository.open)
+            _make_ready(house)
             house.intake.began_at = await offload.run(house.repository.now)
             await _join(house)
             await offload.run(house.wires.open)
@@ -76,6 +76,13 @@ async def _arrive(house: House, start_timeout: float) -> RestoreReport:
             pause = min(2.0, pause * 2)
 
 
+def _make_ready(house: House) -> None:
+    """Let the writers make their connections while the node joins and restores."""
+    if not house.inserter.duty.started:
+        house.inserter.start()
+        house.finisher.duty.start()
+
+
 async def _join(house: House) -> None:
     """Have the heartbeat's thread join: its connection is to hold what proves that it lives."""
     life = house.life
@@ -89,9 +96,12 @@ async def _join(house: House) -> None:
 async def _give_up(house: House) -> None:
     """End what a start that failed has begun."""
     house.closing = True
-    house.life.duty.stop()
+    begun = (house.life.duty, house.inserter.duty, house.finisher.duty)
+    for duty in begun:
+        duty.stop()
     await _joined(house.repository.close)
-    await _joined(house.life.duty.join)
+    for duty in begun:
+        await _joined(duty.join)
     await _joined(house.wires.close)
     await _joined(house.offload.close)
 

@@ -155,7 +155,9 @@ class Requests:
                 moulds[key] = _Mould(first.work, adopt, first[3:], given_id=first.given_id)
             return first
         if not isinstance(target, Bound):
-            given = mould.adopt(check_mapping(dict(params or {}), "params"))
+            # `adopt` makes a copy of its own.
+            plain = params if type(params) is dict else dict(params or {})
+            given = mould.adopt(check_mapping(plain, "params"))
         elif params is None:
             given = target.params
         else:

@@ -35,8 +35,9 @@ class Duty:
 
     ``step`` returns how many seconds to wait before the next call, at most; ``wake``
     ends that wait. After an error the wait is a jittered pause that ``wake`` does not
-    shorten, growing up to ``longest_pause``. ``close`` runs in the thread at its end, to
-    give back what belongs to it.
+    shorten, growing up to ``longest_pause``. ``begin`` runs in the thread at its start, so that
+    what it needs is there before the first step has to be quick; an error of it is the step's to
+    meet again. ``close`` runs in the thread at its end, to give back what belongs to it.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Duty:
         name: str,
         step: Callable[[], float],
         clock: Clock,
+        begin: Callable[[], object] = lambda: None,
         close: Callable[[], object] = lambda: None,
         longest_pause: float = LONGEST_PAUSE,
     ) -> None:
         self.name = name
+        self._begin = begin
         self._longest_pause = longest_pause
         self._step = step
         self._clock = clock
@@ -89,6 +92,10 @@ class Duty:
         return not self._thread.is_alive()
 
     def _serve(self) -> None:
+        try:
+            self._begin()
+        except Exception:
+            log.debug("%s could not begin well", self.name, exc_info=True)
         try:
             while not self._stop.is_set():
                 self._wake.clear()

@@ -57,6 +57,7 @@ class Finisher:
         clock: Clock,
         holdings: Holdings,
         on_written: OnWritten,
+        begin: Callable[[], object] = lambda: None,
         close: Callable[[], object] = lambda: None,
     ) -> None:
         self._store = store
@@ -71,7 +72,9 @@ class Finisher:
         self._empty.set()
         self.accepted = 0
         self.refused = 0
-        self.duty = Duty(name="rota-finisher", step=self.step, clock=clock, close=close)
+        self.duty = Duty(
+            name="rota-finisher", step=self.step, clock=clock, begin=begin, close=close
+        )
 
     def put(self, node: int, finish: Finish, *, repeated: bool = False) -> None:
         """Hand over one outcome; ``repeated`` if the attempt may have written one already."""

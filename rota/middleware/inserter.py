@@ -51,6 +51,7 @@ class Inserter:
         offload: Offload,
         patience: float = 30.0,
         direct: bool = False,
+        begin: Callable[[], object] = lambda: None,
         close: Callable[[], object] = lambda: None,
     ) -> None:
         self._direct = direct
@@ -65,7 +66,9 @@ class Inserter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._close = close
-        self.duty = Duty(name="rota-inserter", step=self.step, clock=clock, close=self._end)
+        self.duty = Duty(
+            name="rota-inserter", step=self.step, clock=clock, begin=begin, close=self._end
+        )
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -191,6 +191,8 @@ class PostgresSignals:
             assert row is not None  # noqa: S101 - a select without FROM has a row
             self._channel = row[0]
             connection.add_notify_handler(self._hear)
+            # Nothing is written here but hints, which need not wait for the disk.
+            connection.execute("set synchronous_commit = off")
             connection.execute(f"listen {self._channel}")
 
     @contextmanager
