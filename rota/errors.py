@@ -25,6 +25,7 @@
     │   ├── MissingDriver
     │   ├── ReadOnlyDatabase
     │   ├── DataRefused                   the database refused this one row for its data
+    │   ├── DamagedTask                   what is stored of this one task cannot be read
     │   └── SchemaMismatch
     │       ├── SchemaTooOld              an upgrade is due
     │       └── SchemaTooNew              this code is too old for the database
@@ -247,6 +248,19 @@ class DataRefused(StorageError):
     """The database refused one row for its data; its neighbours were written."""
 
     code = "data_refused"
+
+
+class DamagedTask(StorageError):
+    """What is stored of this one task cannot be read; its neighbours can."""
+
+    code = "damaged_task"
+
+    def __init__(self, task_id: str, reason: str) -> None:
+        super().__init__(
+            f"task {task_id} is damaged: {reason}; mend its row, or delete it: "
+            f"rota tasks delete {task_id}"
+        )
+        self.task_id = task_id
 
 
 class SchemaMismatch(StorageError):

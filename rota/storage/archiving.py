@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from rota.core.archiving import Archive, ArchivedTask
 from rota.core.finding import TaskFilter
 from rota.core.ports import Repository
 from rota.core.task import Task
+from rota.errors import DamagedTask
 
 #: A batch holds at most so many tasks, and fewer when those before weighed more than so much.
 MOST, BYTES = 200, 4_000_000
@@ -58,16 +59,37 @@ class ArchiveFile:
 class Moving:
     """Hands finished tasks to an archive, batch by batch, and deletes those it has taken."""
 
-    def __init__(self, *, repository: Repository, archive: Archive) -> None:
+    def __init__(
+        self,
+        *,
+        repository: Repository,
+        archive: Archive,
+        on_damaged: Callable[[DamagedTask], object] | None = None,
+    ) -> None:
         self._repository = repository
         self._archive = archive
+        self._on_damaged = on_damaged
 
     def batches(self, where: TaskFilter) -> Iterator[list[ArchivedTask]]:
-        """What fits, in the order of ids; never more than a bounded batch at a time."""
+        """What fits, in the order of ids; never more than a bounded batch at a time.
+
+        A task that cannot be read is told to ``on_damaged`` and passed over; without one it is
+        raised, a ``DamagedTask``.
+        """
         limit, after = FIRST, None
         while True:
-            page = self._repository.find(where, limit, after, newest_first=False)
-            attempts = self._repository.attempts_of([task.id for task in page])
+            try:
+                page = self._repository.find(where, limit, after, newest_first=False)
+                attempts = self._repository.attempts_of([task.id for task in page])
+            except DamagedTask as error:
+                if self._on_damaged is None:
+                    raise
+                if limit == 1:
+                    self._on_damaged(error)
+                    after = error.task_id
+                # Those before it one by one, so that no sound one is passed over with it.
+                limit = 1
+                continue
             if page:
                 yield [ArchivedTask(task, tuple(attempts[task.id])) for task in page]
             if page.next is None:

@@ -13,6 +13,7 @@ from rota.core.duty import Duty
 from rota.core.eventlog import about
 from rota.core.finding import TaskFilter
 from rota.core.ports import Repository
+from rota.errors import DamagedTask
 from rota.storage.archiving import Moving
 
 log = logging.getLogger("rota.history")
@@ -40,7 +41,10 @@ class Keeper:
     ) -> None:
         self._repository = repository
         self._clock = clock
-        self._moving = archive and Moving(repository=repository, archive=archive)
+        self._moving = archive and Moving(
+            repository=repository, archive=archive, on_damaged=self._pass_over
+        )
+        self._damaged: set[str] = set()  #: told of already
         self._duty: Duty | None = None
         self._in_hand: list[ArchivedTask] = []  #: with the archive, just now
         self._failures = 0
@@ -138,6 +142,13 @@ class Keeper:
             log.info("the archive goes on after %d failures", self._failures)
             self._failures = 0
         return True
+
+    def _pass_over(self, error: DamagedTask) -> None:
+        """Say once of each that it stays: nobody can be told what it was."""
+        if error.task_id not in self._damaged:
+            self._damaged.add(error.task_id)
+            fields = about("not_archived", task_id=error.task_id)
+            log.warning("a finished task is not archived and stays: %s", error, extra=fields)
 
     def _look_for_leftovers(self) -> None:
         """Say once that history waits for an archive that no node has."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from rota.core.codec import load
 from rota.core.options import options_or_default
 from rota.core.task import Attempt, CancelNotice, NodeView, Stored, Task
-from rota.errors import InvalidArgument, StorageError
+from rota.errors import DamagedTask, InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -259,7 +259,7 @@ def _read(row: Row[Any], text: str | None) -> Any:
     try:
         return load(text)
     except InvalidArgument as error:
-        raise StorageError(f"task {row.id} is damaged: {error}") from error
+        raise DamagedTask(row.id, str(error)) from error
 
 
 def _unfinished(tables: Tables) -> Select[Any]:
