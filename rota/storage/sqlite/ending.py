@@ -34,12 +34,16 @@ ATTEMPTS = f"""insert into rota_attempt
  (id, attempt, outcome, node, batch, started_at, finished_at, reason, error)
  select t.id, t.attempt, :outcome, t.node, t.batch, j.value->>0, :now,
  replace(j.value->>1, :nul, char(0)), replace(j.value->>2, :nul, char(0)) {_HELD}"""
-TO_WAITING = f"""update rota_task set state = 0, node = null, batch = null,
- run_at = j.value->>0, attempt = j.value->>1, losses = j.value->>2
- from json_each(:rows) j where rota_task.id = j.key and {_FENCE}"""
-TO_PARKED = f"""update rota_task set state = 2, node = j.value->>2, batch = null,
- run_at = j.value->>0, attempt = j.value->>1
- from json_each(:rows) j where rota_task.id = j.key and {_FENCE}"""
+# An insert that always meets its row: unlike an update's, its join is in the order written,
+# whatever a statistic says of the table.
+_CHANGE = f"""insert into rota_task
+ (id, queue, work, priority, state, run_at, node, attempt, losses)
+ select t.id, t.queue, t.work, t.priority, {{state}}, j.value->>0, {{node}}, j.value->>1, {{losses}}
+ {_HELD} on conflict (id) do update set state = excluded.state, run_at = excluded.run_at,
+ node = excluded.node, batch = null, attempt = excluded.attempt, losses = excluded.losses
+ where {_FENCE}"""
+TO_WAITING = _CHANGE.format(state=0, node="null", losses="j.value->>2")
+TO_PARKED = _CHANGE.format(state=2, node="j.value->>2", losses="t.losses")
 _MINUTE = 60_000_000
 
 #: What an attempt left behind: when it began, a reason, and a result or an error.

@@ -25,12 +25,15 @@ from rota.storage.sqlite.inserting import insert_tasks
 _DROP_LEASE = """delete from rota_lease where node = ?1 and batch = ?2 and not exists (
  select 1 from json_each(rota_lease.ids) j cross join rota_task t on t.id = j.value
  where t.state = 1 and t.node = ?1 and t.batch = ?2)"""
-#: Waiting rows by now, changed in the same transaction that put them back.
+#: Waiting rows by now, changed in the same transaction that put them back. The sign keeps
+#: the index of what is ready out of it.
 NEW_VERSION = """update rota_task set version = version + 1
- where id in (select key from json_each(?)) and state = 0"""
-NEW_PARAMS = """update rota_body set params = replace(j.value, ?2, char(0)),
- version = (select version from rota_task t where t.id = rota_body.id)
- from json_each(?1) j where rota_body.id = j.key"""
+ where id in (select key from json_each(?)) and +state = 0"""
+# As when tasks are put back: an insert that meets its row, so that the join's order is ours.
+NEW_PARAMS = """insert into rota_body (id, version, params, options, created_at, due_at)
+ select b.id, t.version, replace(j.value, ?2, char(0)), b.options, b.created_at, b.due_at
+ from json_each(?1) j cross join rota_body b on b.id = j.key cross join rota_task t on t.id = b.id
+ where true on conflict (id) do update set params = excluded.params, version = excluded.version"""
 _END_RECURRING = """update rota_recurring set next_fire_at = null
  where id = (select recurring from rota_body where id = ?)"""
 _ENDED_BY = """select state from rota_done where id = :id and node = :node and batch = :batch
