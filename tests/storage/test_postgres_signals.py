@@ -83,6 +83,33 @@ def test_too_much_to_say_is_said_as_everything(open_signals: OpenSignals) -> Non
     assert there.wait(LONG) == Heard(everything=True)
 
 
+def test_who_is_to_look_at_everything_is_told_so(open_signals: OpenSignals) -> None:
+    here, there = open_signals(), open_signals()
+    here.announce(lanes=[Lane("mail", 0, 0.0)], everything=True)
+    assert there.wait(LONG) == Heard((), (), True)
+
+
+def test_without_a_connection_it_hears_nothing(
+    open_signals: OpenSignals, stranger: psycopg.Connection
+) -> None:
+    assert not open_signals(poll_only=True).hears
+    signals = open_signals()
+    assert signals.hears
+    assert signals._connection is not None
+    pid, connect = signals._connection.info.backend_pid, signals._connect
+
+    def refused() -> psycopg.Connection:
+        raise psycopg.OperationalError
+
+    signals._connect = refused
+    stranger.execute("select pg_terminate_backend(%s)", (pid,))
+    while signals.hears:
+        assert signals.wait(0.01) is None
+    signals._connect = connect
+    assert signals.wait(LONG) == Heard((), (), True)
+    assert signals.hears
+
+
 def test_after_a_lost_connection_everything_may_have_been_missed(
     open_signals: OpenSignals, stranger: psycopg.Connection
 ) -> None:

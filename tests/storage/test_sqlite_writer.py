@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,9 @@ from rota.core.task import Membership, Stored
 from rota.errors import DataRefused, StorageUnavailable
 from rota.storage.sqlite import SQLiteRepository
 from rota.storage.sqlite.connections import raw
+from rota.storage.sqlite.signals import OFTENEST, SELDOMEST
 from rota.storage.sqlite.writer import Writer
+from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import a_task, some_tasks
 
 PATIENCE = 20.0
@@ -217,6 +220,31 @@ def test_nodes_that_share_a_repository_object_wake_each_other(repository: SQLite
     second.close()
     first.announce(tasks=["x"])
     assert second.wait(0.0) is None
+
+
+def test_a_file_that_has_been_quiet_is_looked_at_less_often(
+    repository: SQLiteRepository, fake_clock: FakeClock
+) -> None:
+    repository._clock = fake_clock
+    ear = repository.signals(1)
+    pauses: list[float] = []
+
+    class Alarm(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            ear.interrupt()
+            return True
+
+    ear._woken = Alarm()
+    for quiet in (0.0, 1.0, 3600.0):
+        ear._quiet_since = time.monotonic() - quiet
+        assert ear.wait(PATIENCE) is None
+    ear.hear()
+    assert ear.wait(PATIENCE) is not None
+    assert ear.wait(PATIENCE) is None
+    at_first, later, in_the_end, again = pauses
+    assert at_first == again == OFTENEST
+    assert OFTENEST < later < in_the_end == SELDOMEST
 
 
 def test_an_id_that_is_taken_is_answered_even_if_nobody_expected_it(

@@ -102,6 +102,24 @@ class SignalsContract(ContractBase):
             told.close()
             ear.close()
 
+    def test_who_is_asked_to_look_wakes_for_everything(
+        self, make_node: Callable[[], NodeHandle]
+    ) -> None:
+        sender, receiver = make_node(), make_node()
+        told = sender.repository.signals(sender.id)
+        ear = receiver.repository.signals(receiver.id)
+        try:
+            assert ear.hears
+            ear.wait(0.0)
+            sender.repository.insert([a_task()])
+            told.announce(everything=True)
+            wakeup = ear.wait(20.0)
+            assert wakeup is not None
+            assert wakeup.everything
+        finally:
+            told.close()
+            ear.close()
+
     def test_an_interrupt_ends_a_wait(self, node: NodeHandle) -> None:
         ear = node.repository.signals(node.id)
         try:
