@@ -10,6 +10,9 @@ from rota.app.house import House
 from rota.testing.clock import FakeClock
 
 
+PATIENCE = 20.0
+
+
 class Passing:
     """Moves the clock for these schedulers, whose threads and loop keep up with it."""
 
@@ -28,6 +31,9 @@ class Passing:
     async def rest(self) -> None:
         """Wait until nobody does anything any more at the present time."""
         await asyncio.to_thread(self._clock.block_until, self._threads)
+        for house in self._houses:
+            if house.keeper._duty is not None:  # a turn of house-keeping takes its own time
+                await asyncio.to_thread(house.keeper.join, PATIENCE)
         while any(house.firing._until == -math.inf for house in self._houses):
             await asyncio.sleep(0)
 

@@ -7,10 +7,8 @@ import socket
 import sqlite3
 import threading
 import time
-import types
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -20,8 +18,6 @@ import pytest
 from rota import Scheduler, WorkRegistry
 from rota.core.glance import Glance
 from rota.core.task import Ending, Membership, Stored
-from rota.errors import StorageError
-from rota.storage.chores import Chores
 from rota.storage.memory import MemoryRepository
 from rota.storage.sqlite import connections
 from rota.testing.clock import FakeClock
@@ -397,27 +393,3 @@ async def test_what_opens_without_a_word_is_tried_again(
         sync._gate, sync._intake.room = gate, room  # type: ignore[method-assign]
         await passing.by(0.5)
         await asyncio.wait_for(ran.wait(), PATIENCE)
-
-
-def test_a_chore_that_failed_has_its_time_before_a_glance_brings_it_back() -> None:
-    clock, tried = FakeClock(), list[str]()
-    repository = MemoryRepository(clock=clock)
-    alone: Any = types.SimpleNamespace(id=1, trusted=True, knows=lambda _: True)
-    chores = Chores(
-        repository=repository, life=alone, holdings=alone, clock=clock, on_rescued=lambda _: 0
-    )
-
-    def expire(limit: int) -> list[str]:
-        tried.append("expire")
-        raise StorageError("permission denied; this is a test")
-
-    repository.expire = expire  # type: ignore[method-assign]
-    for _ in range(4):
-        chores.see(Glance(overdue=True))
-        with suppress(StorageError):
-            chores.step()
-        clock.advance(0.3)
-    assert tried == ["expire"]
-    clock.advance(0.3)
-    with pytest.raises(StorageError):
-        chores.step()

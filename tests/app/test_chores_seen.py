@@ -1,0 +1,39 @@
+"""Chores are done when a glance shows the need, and no oftener after an error."""
+
+from __future__ import annotations
+
+import types
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from rota.core.glance import Glance
+from rota.errors import StorageError
+from rota.storage.chores import Chores
+from rota.storage.memory import MemoryRepository
+from rota.testing.clock import FakeClock
+
+
+def test_a_chore_that_failed_has_its_time_before_a_glance_brings_it_back() -> None:
+    clock, tried = FakeClock(), list[str]()
+    repository = MemoryRepository(clock=clock)
+    alone: Any = types.SimpleNamespace(id=1, trusted=True, knows=lambda _: True)
+    chores = Chores(
+        repository=repository, life=alone, holdings=alone, clock=clock, on_rescued=lambda _: 0
+    )
+
+    def expire(limit: int) -> list[str]:
+        tried.append("expire")
+        raise StorageError("permission denied; this is a test")
+
+    repository.expire = expire  # type: ignore[method-assign]
+    for _ in range(4):
+        chores.see(Glance(overdue=True))
+        with suppress(StorageError):
+            chores.step()
+        clock.advance(0.3)
+    assert tried == ["expire"]
+    clock.advance(0.3)
+    with pytest.raises(StorageError):
+        chores.step()
