@@ -9,7 +9,6 @@ from rota import Scheduler
 from rota.app.house import House
 from rota.testing.clock import FakeClock
 
-
 PATIENCE = 20.0
 
 
