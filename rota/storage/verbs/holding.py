@@ -11,8 +11,8 @@ from rota.storage.verbs.pausing import upserting
 if TYPE_CHECKING:
     from rota.storage.tables import Tables
 
-#: The settings' names begin with this; the character after the colon ends the range.
-_BEGIN, _END = "paused_work:", "paused_work;"
+#: The settings' names begin with this.
+_BEGIN = "paused_work:"
 
 
 def pause(conn: Connection, tables: Tables, work: str, reason: str) -> None:
@@ -34,6 +34,7 @@ def resume(conn: Connection, tables: Tables, work: str) -> bool:
 def paused(conn: Connection, tables: Tables) -> dict[str, str]:
     """The paused works and why."""
     setting = tables.setting
-    query = select(setting).where(setting.c.name >= _BEGIN, setting.c.name < _END)
+    # Not as a range: many a database sorts punctuation otherwise than Unicode counts it.
+    query = select(setting).where(setting.c.name.startswith(_BEGIN, autoescape=True))
     rows = conn.execute(query.order_by(setting.c.name))
     return {row.name.removeprefix(_BEGIN): row.value for row in rows}
