@@ -143,6 +143,7 @@ class Fleet:
         self.members = members
         self.ended_by_themselves: list[str] = []
         self.poisoned = 0
+        self._reviving = asyncio.Lock()
 
     @property
     def nodes(self) -> list[Member]:
@@ -159,7 +160,15 @@ class Fleet:
             await member.process.heard("up")
 
     async def revive(self) -> None:
-        """Start anew whoever has ended, whether a fault did it or not."""
+        """Start anew whoever has ended, whether a fault did it or not.
+
+        One at a time: two that saw the same end would start two processes, of which one would
+        never be told to be silent.
+        """
+        async with self._reviving:
+            await self._revive()
+
+    async def _revive(self) -> None:
         for member in self.members:
             if not member.hurt and member.process.status is not None:
                 if member.process.status == POISONED:
