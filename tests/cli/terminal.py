@@ -43,14 +43,19 @@ class Terminal:
         return termios.tcgetattr(self._theirs)
 
     def start(self, *words: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", OWNER, *COMMAND, *words],
-            stdin=self._theirs,
-            stdout=self._theirs,
-            stderr=self._theirs,
-            env={**environment(), "TERM": "xterm"},
-            start_new_session=True,
-        )
+        # What a script runs with & ignores SIGINT and hands that on; a terminal's shell does not.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", OWNER, *COMMAND, *words],
+                stdin=self._theirs,
+                stdout=self._theirs,
+                stderr=self._theirs,
+                env={**environment(), "TERM": "xterm"},
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def send(self, keys: str | signal.Signals) -> None:
         assert self.process is not None
