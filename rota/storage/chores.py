@@ -50,9 +50,9 @@ class Chores:
         holdings: Holdings,
         clock: Clock,
         on_rescued: Callable[[list[Rescued]], object],
+        keeper: Keeper,
         on_expired: Callable[[list[str]], object] = lambda _: None,
         writing: Callable[[], Collection[int]] = tuple,
-        keeper: Keeper | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._repository = repository
@@ -62,7 +62,7 @@ class Chores:
         self._on_rescued = on_rescued
         self._on_expired = on_expired
         self._writing = writing
-        self._keeper = keeper or Keeper(repository=repository, clock=clock)
+        self._keeper = keeper
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         now = clock.monotonic()
         self._next = {

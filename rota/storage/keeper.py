@@ -48,6 +48,7 @@ class Keeper:
         self._duty: Duty | None = None
         self._in_hand: list[ArchivedTask] = []  #: with the archive, just now
         self._failures = 0
+        self._stopped = False
         self._left_over = False
         self.behind = False  #: whether the last turn ended before its work did
 
@@ -57,7 +58,9 @@ class Keeper:
         return self._moving is not None
 
     def begin(self, *, archive: bool) -> None:
-        """Have a turn begin in a thread of its own, unless one is still on."""
+        """Have a turn begin in a thread of its own, unless one is still on or all is to end."""
+        if self._stopped:
+            return
         if self._duty is not None and not self._duty.join(0):
             return
         until = self._clock.monotonic() + TURN
@@ -78,7 +81,8 @@ class Keeper:
         duty.start()
 
     def stop(self) -> None:
-        """End a turn after the batch in hand."""
+        """End a turn after the batch in hand, and begin no other."""
+        self._stopped = True
         if self._duty is not None:
             self._duty.stop()
 

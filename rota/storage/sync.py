@@ -80,6 +80,7 @@ class Sync:
         holdings: Holdings,
         intake: Intake,
         clock: Clock,
+        keeper: Keeper,
         queues: Sequence[str] | None = None,
         look_ahead: float = LOOK_AHEAD,
         poll: float = POLL,
@@ -92,7 +93,6 @@ class Sync:
         on_glance: Callable[[Glance, float], object] = lambda _glance, _began: None,
         hears: Callable[[], bool] = lambda: True,
         writing: Callable[[], Collection[int]] = tuple,
-        keeper: Keeper | None = None,
         rng: random.Random | None = None,
         close: Callable[[], object] = lambda: None,
     ) -> None:

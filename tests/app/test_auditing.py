@@ -17,6 +17,7 @@ from rota.storage.chores import AUDIT, AUDIT_AGAIN, Chores
 from rota.storage.memory import MemoryRepository
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import NodeHandle, a_task, ending
+from rota.testing.manual import ManualKeeper
 from tests.app.audits import by_hand, look, take_the_leases
 from tests.conftest import BACKENDS, Database
 
@@ -175,6 +176,7 @@ def test_the_chore_looks_twice_mends_and_lets_rescue_take_it(
         holdings=alone,
         clock=fake_clock,
         on_rescued=rescued.extend,
+        keeper=ManualKeeper(repository=repository, clock=fake_clock),
     )
     fake_clock.advance(AUDIT * 1.2)
     chores.step()
@@ -213,7 +215,12 @@ def test_of_several_nodes_one_audits(monkeypatch: pytest.MonkeyPatch) -> None:
     alone: Any = _Alone()
     several = [
         Chores(
-            repository=repository, life=alone, holdings=alone, clock=clock, on_rescued=lambda _: 0
+            repository=repository,
+            life=alone,
+            holdings=alone,
+            clock=clock,
+            on_rescued=lambda _: 0,
+            keeper=ManualKeeper(repository=repository, clock=clock),
         )
         for _ in range(3)
     ]

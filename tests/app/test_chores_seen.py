@@ -13,6 +13,7 @@ from rota.errors import StorageError
 from rota.storage.chores import Chores
 from rota.storage.memory import MemoryRepository
 from rota.testing.clock import FakeClock
+from rota.testing.manual import ManualKeeper
 
 
 def test_a_chore_that_failed_has_its_time_before_a_glance_brings_it_back() -> None:
@@ -20,7 +21,12 @@ def test_a_chore_that_failed_has_its_time_before_a_glance_brings_it_back() -> No
     repository = MemoryRepository(clock=clock)
     alone: Any = types.SimpleNamespace(id=1, trusted=True, knows=lambda _: True)
     chores = Chores(
-        repository=repository, life=alone, holdings=alone, clock=clock, on_rescued=lambda _: 0
+        repository=repository,
+        life=alone,
+        holdings=alone,
+        clock=clock,
+        on_rescued=lambda _: 0,
+        keeper=ManualKeeper(repository=repository, clock=clock),
     )
 
     def expire(limit: int) -> list[str]:

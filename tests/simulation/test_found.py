@@ -15,6 +15,7 @@ from rota.storage.nodelife import NodeLife
 from rota.storage.sync import Sync
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import a_task
+from rota.testing.manual import ManualKeeper
 
 
 class SlowAnswer(MemoryRepository):
@@ -50,7 +51,12 @@ def test_a_claim_answered_after_its_incarnation_died_starts_nothing(fake_clock: 
     life = NodeLife(repository=repository, clock=fake_clock, name="slow", lease=3.0, heartbeat=1.0)
     holdings, intake = Holdings(), Taken()
     sync = Sync(
-        repository=repository, life=life, holdings=holdings, intake=intake, clock=fake_clock
+        repository=repository,
+        life=life,
+        holdings=holdings,
+        intake=intake,
+        clock=fake_clock,
+        keeper=ManualKeeper(repository=repository, clock=fake_clock),
     )
     life.join()
     task = a_task()
