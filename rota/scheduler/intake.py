@@ -19,6 +19,8 @@ log = logging.getLogger("rota.scheduler")
 PREFETCH_LIMIT = 1_000
 #: The prefetch covers so many claim round trips at the measured rate.
 PREFETCH_ROUND_TRIPS = 2.0
+#: The rate is looked at every so many seconds, and smoothed over so many.
+RATE_EVERY, RATE_OVER = 0.02, 0.1
 #: What could not start within so many seconds of its time is handed back.
 PATIENCE = 1.0
 
@@ -85,10 +87,10 @@ class Intake:
         """How many tasks beyond the slots keep them busy while the next claim is under way."""
         now = self._clock.monotonic()
         elapsed = now - self._rate_at
-        if elapsed >= 0.05:
+        if elapsed >= RATE_EVERY:
             freed = self._engine.dispatcher.freed
             rate = (freed - self._rate_count) / elapsed
-            self._rate += min(1.0, elapsed / 0.5) * (rate - self._rate)
+            self._rate += min(1.0, elapsed / RATE_OVER) * (rate - self._rate)
             self._rate_at, self._rate_count = now, freed
         wanted = self._rate * self._round_trip() * PREFETCH_ROUND_TRIPS
         return min(PREFETCH_LIMIT, int(wanted))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
 import sqlalchemy
@@ -44,7 +45,6 @@ class Parts:
         locks: bool,
     ) -> None:
         self._connections, self._clock, self._schema = connections, clock, schema
-        self._tables = Tables.describe(schema)
         self._inserting = Inserting(prefix=prefix, now=NOW)
         self._claiming = Claiming(prefix=prefix, now=NOW)
         self._finishing = Finishing(prefix=prefix, now=NOW, inserting=self._inserting)
@@ -59,6 +59,11 @@ class Parts:
         self._partitions = Partitions(prefix=prefix, now=NOW)
         self._tidying = Tidying(prefix=prefix, now=NOW, partitions=self._partitions)
         self._guests = Guests(connections=connections, prefix=prefix, offset=lambda: clock.offset)
+
+    @cached_property
+    def _tables(self) -> Tables:
+        # Some milliseconds, which no event loop has to wait for: a start needs none of it.
+        return Tables.describe(self._schema)
 
     def _look(self, verb: Callable[[sqlalchemy.Connection], T]) -> T:
         with self._connections.session() as session:

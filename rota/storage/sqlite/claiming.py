@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from rota.core.task import Claimed, Stored, Want
@@ -24,9 +25,10 @@ _BETWEEN = "\x1e"
 # for each row would give the interpreter away and have to ask for it again as often. CROSS JOIN
 # and INDEXED BY pin the plan: along the ready index, bodies by primary key.
 _READY = f"""select json_group_array(id), json_group_array(work), json_group_array(attempt),
- json_group_array(run_at), json_group_array(expires_at), json_group_array(losses),
- json_group_array(iif(length(meta) > {_LONG}, 0, meta)), json_group_array(parent),
- json_group_array(recurring), json_group_array(fire_at),
+ json_group_array(run_at),
+ json_group_object(id, json_array(expires_at, losses, iif(length(meta) > {_LONG}, 0, meta), parent,
+ recurring, fire_at)) filter (where losses > 0
+ or coalesce(expires_at, meta, parent, recurring, fire_at) is not null),
  group_concat(iif(length(params) > {_LONG}, '', params), char(30)),
  group_concat(iif(length(options) > {_LONG}, '', options), char(30))
  from (select t.id, t.work, t.attempt + 1 as attempt, t.run_at, t.expires_at, t.losses, b.meta,
@@ -55,6 +57,9 @@ TAKE = """update rota_task set state = 1, node = ?, batch = ?, attempt = attempt
  where state <> 1 and id in (select value from json_each(?))"""
 _LEASE = "insert into rota_lease (node, batch, ids, deadline) values (?, ?, ?, ?)"
 
+#: What few tasks have: expires_at, losses, meta (0: too long), parent, recurring, fire_at.
+_Rare = tuple[int | None, int, str | int | None, str | None, str | None, int | None]
+_NOTHING: _Rare = (None, 0, None, None, None, None)
 #: Before every instant rota can store.
 _EVER = -(2**63)
 
@@ -197,49 +202,46 @@ def _look(
 ) -> list[Claimed]:
     """What the lane offers, in its order, as it will be once the batch has it."""
     *columns, params, options = driver.execute(READY_LAZY if lazy else READY, lane).fetchone()
-    ids, works, attempts, run_at, expires_at, losses, metas, *origin = map(json.loads, columns)
+    ids, works, attempts, run_at, rare = map(json.loads, columns)
     if not ids:
         return []
-    count = len(ids)
-    bodies = [params.split(_BETWEEN), options.split(_BETWEEN), metas]
-    if any(len(texts) != count for texts in bodies):
-        bodies = [[""] * count] * 3
-    if "" in bodies[1] or 0 in metas or ("" in bodies[0] and not lazy):
-        bodies = _read_long(driver, ids, bodies, lazy=lazy)
-    return [
-        *map(
-            Claimed._make,
-            zip(
-                ids,
-                works,
-                [lane.queue] * count,
-                [lane.priority] * count,
-                attempts,
-                [batch] * count,
-                bodies[0],
-                bodies[1],
-                [(at - now) / 1e6 for at in run_at],
-                run_at,
-                [None if at is None else (at - now) / 1e6 for at in expires_at],
-                losses,
-                bodies[2],
-                *origin,
-                strict=True,
-            ),
-        )
-    ]
+    texts = [params.split(_BETWEEN), options.split(_BETWEEN)]
+    if any(len(some) != len(ids) for some in texts):
+        texts = [[""] * len(ids)] * 2
+    if "" in texts[1] or ("" in texts[0] and not lazy):
+        texts = _read_long(driver, ids, texts, lazy=lazy)
+    few = _few(driver, ids, rare, now) if rare else [repeat(None), repeat(0), *[repeat(None)] * 4]
+    expires_in, losses, *rest = few
+    same = repeat(lane.queue), repeat(lane.priority)
+    due_in = [(at - now) / 1e6 for at in run_at]
+    columns = [works, *same, attempts, repeat(batch), *texts, due_in, run_at, expires_in, losses]
+    # By the ids, which are as many as there are tasks: `repeat` has no end.
+    return [*map(Claimed._make, zip(ids, *columns, *rest, strict=False))]
+
+
+def _few(
+    driver: sqlite3.Connection, ids: Sequence[str], rare: Mapping[str, _Rare], now: int
+) -> list[Sequence[Any]]:
+    """The columns, from ``expires_in`` on, that few tasks have anything in."""
+    rows = []
+    for task_id in ids:
+        expires_at, losses, meta, *rest = rare.get(task_id, _NOTHING)
+        if meta == 0:
+            *_, meta = driver.execute(TEXTS, (task_id,)).fetchone()
+        rows.append((None if expires_at is None else (expires_at - now) / 1e6, losses, meta, *rest))
+    return [*zip(*rows, strict=True)]
 
 
 def _read_long(
-    driver: sqlite3.Connection, ids: Sequence[str], bodies: Sequence[Sequence[Any]], *, lazy: bool
-) -> list[Sequence[Any]]:
-    """The texts with those that were left out because of their length."""
+    driver: sqlite3.Connection, ids: Sequence[str], texts: Sequence[Sequence[str]], *, lazy: bool
+) -> list[Sequence[str]]:
+    """Params and options with those that were left out because of their length."""
     rows = []
-    for task_id, params, options, meta in zip(ids, *bodies, strict=True):
-        row = params, options, meta
-        if not options or meta == 0 or not (params or lazy):
-            row = driver.execute(TEXTS, (task_id,)).fetchone()
-        rows.append(("", *row[1:]) if lazy else row)
+    for task_id, params, options in zip(ids, *texts, strict=True):
+        row = params, options
+        if not options or not (params or lazy):
+            row = driver.execute(TEXTS, (task_id,)).fetchone()[:2]
+        rows.append(("", row[1]) if lazy else row)
     return [*zip(*rows, strict=True)]
 
 

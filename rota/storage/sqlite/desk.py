@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, literal
@@ -32,9 +33,13 @@ class Desk:
         self.path = path
         self.clock = clock
         self.locks = locks
-        self.tables = Tables.describe()
         self._connections = connections
         self._writer = writer
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The tables, described when a statement first names them: that takes milliseconds."""
+        return Tables.describe()
 
     def reading(self) -> AbstractContextManager[Connection]:
         """The calling thread's connection for reading."""

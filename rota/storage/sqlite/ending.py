@@ -21,19 +21,22 @@ BATCHES = """select json_group_array(t.batch)
  from json_each(?) j left join rota_task t on t.id = j.value and t.state = 1 and t.node = ?"""
 _FENCE = "state = 1 and node = :node and batch in (select value from json_each(:batches))"
 _HELD = f"from json_each(:rows) j cross join rota_task t on t.id = j.key where {_FENCE}"
+# An array is parsed once for each look into it, so what left nothing but its start is that alone.
+_STARTED = "iif(j.type = 'array', j.value->>0, j.value)"
+_REASON = "iif(j.type = 'array', replace(j.value->>1, :nul, char(0)), null)"
+_PAYLOAD = "iif(j.type = 'array', replace(j.value->>2, :nul, char(0)), null)"
 HISTORY = f"""{{insert}} into {{table}} (id, state, queue, work, priority, attempt, node,
  batch, run_at, started_at, finished_at, reason, payload)
  select t.id, :state, t.queue, t.work, t.priority, t.attempt, :by,
- iif(:by is null, null, t.batch), t.run_at, j.value->>0, :now,
- replace(j.value->>1, :nul, char(0)), replace(j.value->>2, :nul, char(0)) {_HELD}"""
+ iif(:by is null, null, t.batch), t.run_at, {_STARTED}, :now, {_REASON}, {_PAYLOAD} {_HELD}"""
 TALLY = f"""insert into rota_tally (minute, queue, work, state, n, seconds)
- select :minute, t.queue, t.work, :state, count(*), total(:now - (j.value->>0)) / 1e6 {_HELD}
+ select :minute, t.queue, t.work, :state, count(*), total(:now - {_STARTED}) / 1e6 {_HELD}
  group by t.queue, t.work"""
 REMOVE = f"""delete from rota_task where id in (select key from json_each(:rows)) and {_FENCE}"""
 ATTEMPTS = f"""insert into rota_attempt
  (id, attempt, outcome, node, batch, started_at, finished_at, reason, error)
- select t.id, t.attempt, :outcome, t.node, t.batch, j.value->>0, :now,
- replace(j.value->>1, :nul, char(0)), replace(j.value->>2, :nul, char(0)) {_HELD}"""
+ select t.id, t.attempt, :outcome, t.node, t.batch, {_STARTED}, :now, {_REASON}, {_PAYLOAD}
+ {_HELD}"""
 # An insert that always meets its row: unlike an update's, its join is in the order written,
 # whatever a statistic says of the table.
 _CHANGE = f"""insert into rota_task
@@ -111,7 +114,7 @@ class Leaving:
         """Move tasks into history and count them; ``by`` is whose outcome ended them, if any."""
         if not tasks:
             return
-        values = self._values(carry(tasks)) | {
+        values = self._values(_left(tasks)) | {
             "state": int(state),
             "by": by,
             "minute": self._now - self._now % _MINUTE,
@@ -129,7 +132,7 @@ class Leaving:
     def keep(self, attempts: Mapping[str, Left], outcome: str) -> None:
         """Keep attempts that do not end their tasks; before these are moved."""
         if attempts:
-            values = self._values(carry(attempts)) | {"outcome": outcome}
+            values = self._values(_left(attempts)) | {"outcome": outcome}
             self._driver.execute(ATTEMPTS, values)
 
     def put_back(self, tasks: Mapping[str, Back]) -> None:
@@ -146,6 +149,11 @@ class Leaving:
 
     def _values(self, rows: Carried) -> _Values:
         return {**self._fence, "rows": rows.text, "nul": rows.nul}
+
+
+def _left(tasks: Mapping[str, Left]) -> Carried:
+    nothing = None, None
+    return carry({key: left[0] if left[1:] == nothing else left for key, left in tasks.items()})
 
 
 def started(now: int, ago: float | None) -> int | None:

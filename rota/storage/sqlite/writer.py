@@ -45,7 +45,7 @@ class Writer:
     """Group commit on one connection, in a thread of its own.
 
     Acts handed in while a commit is under way share the next one, heartbeats first.
-    Each runs in a savepoint: one that fails takes only its own writes back.
+    One that fails takes only its own writes back: each runs in a savepoint, or is the first.
     """
 
     def __init__(self, *, connections: Connections, locks: LockFiles, timeout: float) -> None:
@@ -244,18 +244,22 @@ class Writer:
             if entry is None:
                 return
             future, act = entry.future, entry.act
+            alone = not results  # nothing before it would go with it
             try:
-                driver.execute("savepoint act")
+                if not alone:
+                    driver.execute("savepoint act")
                 result = act(connection)
             except Exception as error:
                 future.set_exception(_plain(error))
                 if not driver.in_transaction:
                     # Some errors (disk full, I/O) roll the whole transaction back.
                     raise
-                driver.execute("rollback to act")
+                driver.execute("rollback" if alone else "rollback to act")
+                driver.execute("begin immediate" if alone else "release act")
             else:
                 results.append((future, result))
-            driver.execute("release act")
+                if not alone:
+                    driver.execute("release act")
             if time.monotonic() > until:
                 return
 
