@@ -24,7 +24,7 @@ class Holdback:
         self.works: frozenset[str] = frozenset()
         self._known_at = float("-inf")
         self._guard = threading.Lock()
-        self._suspected = True
+        self._suspected = False  # the claimer glances before its first claim, and is told
 
     def holds(self, work: str) -> bool:
         """Whether this work's tasks are to be parked; any thread."""

@@ -17,6 +17,8 @@ log.addHandler(logging.NullHandler())
 
 #: A line tells so much of a reason.
 _LONGEST = 300
+# Looked up in its class it would cost more than to look at a logger's level.
+_DONE = Ending.DONE
 #: What each outcome is called and how loud it is; a failure is loud, the everyday is not.
 _ENDINGS = {
     Ending.DONE: ("done", logging.INFO),
@@ -49,6 +51,8 @@ def attempt_started(run: Run) -> None:
 
 def attempt_ended(run: Run, finish: Finish) -> None:
     """An attempt has its outcome, which is on its way into the database."""
+    if finish.ending is _DONE and not log.isEnabledFor(logging.INFO):
+        return  # most of all runs, where nobody asked to hear of tasks
     event, level = _ENDINGS[finish.ending]
     if not log.isEnabledFor(level):
         return

@@ -17,7 +17,7 @@ from rota.errors import DataRefused
 
 log = logging.getLogger("rota.middleware")
 
-GROUP_LIMIT = 1_000
+GROUP_LIMIT = 2_000
 _AGO = Finish._fields.index("ago")
 #: With so many outcomes unwritten the node claims nothing more.
 FULL = 20_000

@@ -36,6 +36,8 @@ TURN = 1_000
 RunIn = Callable[[object, Callable[[object], Any]], Awaitable[Any]]
 #: Takes a follow-up through the chain, up to the storage end.
 Follow = Callable[[ScheduleRequest], Awaitable[ScheduleRequest]]
+# Made once: to look a member up in its enumeration takes as long as to make a tuple.
+_DONE = Ending.DONE
 
 
 class StorageMiddleware(Middleware):
@@ -253,12 +255,12 @@ class StorageMiddleware(Middleware):
 
     def _done(self, run: Run, result: object) -> Finish:
         if result is None or not run.options.store_result:
-            return self._finish(run, Ending.DONE)
+            return self._finish(run, _DONE)
         try:
             payload = dump(result, "result", limit=self._size_limit)
         except InvalidArgument as error:
             return self._finish(run, Ending.FAILED, reason=str(error))
-        return self._finish(run, Ending.DONE, payload=payload)
+        return self._finish(run, _DONE, payload=payload)
 
     def _again(self, run: Run, outcome: Again) -> Finish:
         try:

@@ -48,12 +48,7 @@ class Held(Entry):
     def __init__(
         self, claimed: Claimed, *, node: int, received: float, route: Route, executor: Executor
     ) -> None:
-        super().__init__(
-            received + claimed.due_in,
-            priority=claimed.priority,
-            queue=claimed.queue,
-            name=claimed.id,
-        )
+        super().__init__(received + claimed.due_in, claimed.priority, claimed.queue, claimed.id)
         self.running: Run | None = None
         self.claimed = claimed
         self.node = node

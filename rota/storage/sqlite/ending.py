@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from rota.core.task import Stored
+from rota.core.task import Finish, Stored
 from rota.storage.sqlite.carrying import Carried, carry, listed
 from rota.storage.sqlite.feeding import note
 
@@ -21,7 +21,6 @@ BATCHES = """select json_group_array(t.batch)
  from json_each(?) j left join rota_task t on t.id = j.value and t.state = 1 and t.node = ?"""
 _FENCE = "state = 1 and node = :node and batch in (select value from json_each(:batches))"
 _HELD = f"from json_each(:rows) j cross join rota_task t on t.id = j.key where {_FENCE}"
-# An array is parsed once for each look into it, so what left nothing but its start is that alone.
 _STARTED = "iif(j.type = 'array', j.value->>0, j.value)"
 _REASON = "iif(j.type = 'array', replace(j.value->>1, :nul, char(0)), null)"
 _PAYLOAD = "iif(j.type = 'array', replace(j.value->>2, :nul, char(0)), null)"
@@ -49,8 +48,9 @@ TO_WAITING = _CHANGE.format(state=0, node="null", losses="j.value->>2")
 TO_PARKED = _CHANGE.format(state=2, node="j.value->>2", losses="t.losses")
 _MINUTE = 60_000_000
 
-#: What an attempt left behind: when it began, a reason, and a result or an error.
-Left = tuple[int | None, str | None, str | None]
+#: What an attempt left behind: when it began, a reason, and a result or an error; or the first
+#: of these alone, since an array is parsed once for each look into it.
+Left = int | None | tuple[int | None, str | None, str | None]
 _Values = dict[str, int | str | None]
 
 
@@ -114,7 +114,7 @@ class Leaving:
         """Move tasks into history and count them; ``by`` is whose outcome ended them, if any."""
         if not tasks:
             return
-        values = self._values(_left(tasks)) | {
+        values = self._values(carry(tasks)) | {
             "state": int(state),
             "by": by,
             "minute": self._now - self._now % _MINUTE,
@@ -132,7 +132,7 @@ class Leaving:
     def keep(self, attempts: Mapping[str, Left], outcome: str) -> None:
         """Keep attempts that do not end their tasks; before these are moved."""
         if attempts:
-            values = self._values(_left(attempts)) | {"outcome": outcome}
+            values = self._values(carry(attempts)) | {"outcome": outcome}
             self._driver.execute(ATTEMPTS, values)
 
     def put_back(self, tasks: Mapping[str, Back]) -> None:
@@ -151,11 +151,9 @@ class Leaving:
         return {**self._fence, "rows": rows.text, "nul": rows.nul}
 
 
-def _left(tasks: Mapping[str, Left]) -> Carried:
-    nothing = None, None
-    return carry({key: left[0] if left[1:] == nothing else left for key, left in tasks.items()})
-
-
-def started(now: int, ago: float | None) -> int | None:
-    """When an attempt began, from how long ago that was."""
-    return None if ago is None else now - round(ago * 1e6)
+def left(one: Finish, now: int, reason: str | None) -> Left:
+    """What the attempt left, which said how long ago it had begun."""
+    began = None if one.ago is None else now - round(one.ago * 1e6)
+    if reason is None and one.payload is None:
+        return began
+    return began, reason, one.payload

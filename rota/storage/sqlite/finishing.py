@@ -17,7 +17,7 @@ from rota.storage.sqlite.ending import (
     Parked,
     held_batches,
     held_tasks,
-    started,
+    left,
 )
 from rota.storage.sqlite.inserting import insert_tasks
 
@@ -43,8 +43,11 @@ _PASSED_BY = """select 1 from rota_attempt
  where id = :id and node = :node and batch = :batch and outcome = :outcome"""
 
 
+# Looked up in the class, or hashed, a member of an enumeration costs more than all else here.
+_DONE, _FAILED = Ending.DONE, Ending.FAILED
+_IS_DONE, _HAS_FAILED = Stored.DONE, Stored.FAILED
 #: What says by itself what becomes of its task, whatever its row says.
-_SAID = {Ending.DONE: Stored.DONE, Ending.FAILED: Stored.FAILED}
+_SAID = _DONE, _FAILED
 
 
 class _Other(NamedTuple):
@@ -72,7 +75,8 @@ def finish(
     held = _held(driver, node, finishes)
     answers: list[Stored | None] = []
     accepted: set[str] = set()
-    ended: dict[Stored, dict[str, Left]] = {state: {} for state in _SAID.values()}
+    done: dict[str, Left] = {}
+    failed: dict[str, Left] = {}
     others: list[_Other] = []
     with_more: list[tuple[Finish, Stored]] = []
     for one, batch in zip(finishes, batches, strict=True):
@@ -81,9 +85,12 @@ def finish(
             answers.append(_recognised(driver, node, one) if repeated else None)
             continue
         accepted.add(one.id)
-        state = _SAID.get(one.ending)
-        if state is not None:
-            ended[state][one.id] = started(now, one.ago), one.reason, one.payload
+        if one.ending is _DONE:
+            state = _IS_DONE
+            done[one.id] = left(one, now, one.reason)
+        elif one.ending is _FAILED:
+            state = _HAS_FAILED
+            failed[one.id] = left(one, now, one.reason)
         else:
             state = _leads_to(one, held[one.id])
             others.append(_Other(one, held[one.id], state))
@@ -91,8 +98,8 @@ def finish(
         if one.follow is not None or one.end_recurring:
             with_more.append((one, state))
     leaving = Leaving(driver, node, {one.batch for one in finishes}, now)
-    for state, tasks in ended.items():
-        leaving.end(tasks, state, by=node)
+    leaving.end(done, Stored.DONE, by=node)
+    leaving.end(failed, Stored.FAILED, by=node)
     if others:
         _write_others(driver, node, leaving, others, now)
     if with_more:
@@ -146,16 +153,16 @@ def _write_others(
     parked: dict[str, Parked] = {}
     params: dict[str, str] = {}
     for one, task, state in others:
-        ending, left = one.ending, (started(now, one.ago), one.reason, one.payload)
+        ending = one.ending
         if state is Stored.CANCELLED:
-            cancelled[one.id] = left[0], _reason(one, task), one.payload
+            cancelled[one.id] = left(one, now, _reason(one, task))
         elif ending is Ending.PARK:
             whom = node if one.keep_from else None
             parked[one.id] = Parked(_later(one, task, now), task.attempt - 1, whom)
         else:
             back[one.id] = _back(one, task, now)
             if ending is not Ending.RELEASE:
-                passed[ending.name.lower()][one.id] = left
+                passed[ending.name.lower()][one.id] = left(one, now, one.reason)
             if ending is Ending.AGAIN and one.params is not None:
                 params[one.id] = one.params
     leaving.end(cancelled, Stored.CANCELLED, by=node)

@@ -28,7 +28,7 @@ _OPTIONS = """select b.id, b.options
  from json_each(?) j cross join rota_body b on b.id = j.value"""
 _DROP_LEASE = "delete from rota_lease where node = ? and batch = ?"
 #: What is left of an attempt that nobody told the end of.
-_NOTHING: Left = None, None, None
+_NOTHING: Left = None
 
 
 class Neighbour(NamedTuple):
