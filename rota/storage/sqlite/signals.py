@@ -11,7 +11,7 @@ from rota.core.clock import Clock
 from rota.core.task import Lane
 
 #: Seconds between two looks: a tenth of the time it has been quiet, but not less or more.
-OFTENEST, SELDOMEST = 0.02, 0.25
+OFTENEST, SELDOMEST = 0.005, 0.25
 
 
 @dataclass(frozen=True, slots=True)
