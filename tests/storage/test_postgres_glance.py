@@ -52,13 +52,20 @@ def record(repository: PostgresRepository, monkeypatch: pytest.MonkeyPatch) -> R
     return recorder(repository, monkeypatch)
 
 
+def fill(stranger: psycopg.Connection, node: int, rows: int) -> None:
+    stranger.execute(_WAITING, (rows,))
+    for holder in (node, 1, 2):
+        stranger.execute(_LEASES, (holder, rows))
+    stranger.execute(_DEFINITIONS, (rows,))
+
+
 def parts(plan: Plan) -> Iterator[Plan]:
     yield plan
     for child in plan.get("Plans", ()):
         yield from parts(child)
 
 
-@pytest.mark.parametrize("statistics", ["fresh", "analyzed"])
+@pytest.mark.parametrize("statistics", ["none", "of empty tables", "of few rows", "true"])
 def test_it_looks_at_few_rows_however_many_there_are(
     repository: PostgresRepository,
     node: NodeHandle,
@@ -66,11 +73,14 @@ def test_it_looks_at_few_rows_however_many_there_are(
     stranger: psycopg.Connection,
     statistics: str,
 ) -> None:
-    stranger.execute(_WAITING, (ROWS,))
-    for holder in (node.id, 1, 2):
-        stranger.execute(_LEASES, (holder, ROWS))
-    stranger.execute(_DEFINITIONS, (ROWS,))
-    if statistics == "analyzed":
+    if statistics == "of few rows":
+        fill(stranger, node.id, 3)
+    if statistics in {"of empty tables", "of few rows"}:
+        stranger.execute("analyze")
+        for table in ("rota_task", "rota_lease", "rota_recurring"):
+            stranger.execute(f"delete from {table}")
+    fill(stranger, node.id, ROWS)
+    if statistics == "true":
         stranger.execute("analyze")
     stranger.commit()
     plans = record(lambda: repository.glance(node.id, None))

@@ -16,8 +16,10 @@ _PEERS = f"""select count(*) > 0,
       false),
     min(date_part('epoch', o.lease_until - {{now}})) filter (where o.lease_until > {{now}})
   from {{s}}rota_node o where o.id <> %(node)s"""
-_ORPHANS = f"""exists (select 1 from holder h where h.node is not null and {signs.NOBODY}
-    and exists (select 1 from {{s}}rota_lease l where l.node = h.node and {signs.ENDED}))"""
+# The limit keeps it one look for each holder: joined freely, all leases might be read.
+_ORPHANS = f"""exists (select 1 from holder h cross join lateral (
+      select 1 from {{s}}rota_lease l where l.node = h.node and {signs.ENDED} limit 1) e
+    where h.node is not null and {signs.NOBODY})"""
 # Each of them begins at an index's end and stops at the first row.
 _GLANCE = f"""with recursive {signs.LOCKED}, {signs.HOLDERS}
 select p.*, {_ORPHANS},
