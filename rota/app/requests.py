@@ -14,6 +14,7 @@ from rota.core.ids import FreshIds, check_id, new_ids
 from rota.core.names import check_key, check_work
 from rota.core.options import FollowUp, Options
 from rota.core.request import OnConflict, ScheduleRequest, Unique
+from rota.core.shown import shown
 from rota.errors import InvalidArgument
 from rota.registry import Bound, Work, WorkOptions, WorkRegistry
 
@@ -313,7 +314,7 @@ def _unique(value: object) -> dict[str, Any]:
         period = seconds(value.period, "unique.period")
         if period <= 0:
             raise InvalidArgument(
-                f"unique.period is {value.period!r}; it must be more than zero",
+                f"unique.period is {shown(value.period)}; it must be more than zero",
                 field="unique.period",
             )
         return {"unique": check_key(value.key, "unique"), "period": period}
@@ -324,5 +325,6 @@ def _on_conflict(value: object) -> OnConflict:
     if value in {"raise", "return", "replace"}:
         return value
     raise InvalidArgument(
-        f"on_conflict is {value!r}; it must be 'raise', 'return' or 'replace'", field="on_conflict"
+        f"on_conflict is {shown(value)}; it must be 'raise', 'return' or 'replace'",
+        field="on_conflict",
     )

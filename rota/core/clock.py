@@ -72,16 +72,17 @@ def seconds(value: Seconds, field: str) -> float:
     if isinstance(value, timedelta):
         result = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        result = float(min(value, 2 * LONGEST))  # an int may be too large for a float
+        # An int may be too large for a float, and for a message.
+        result = float(max(min(value, 2 * LONGEST), -2 * LONGEST))
     else:
         raise InvalidArgument(
             f"{field} must be seconds or a timedelta, not {type(value).__name__}", field=field
         )
     if not result >= 0:
-        raise InvalidArgument(f"{field} is {value}; it must be zero or more", field=field)
+        raise InvalidArgument(f"{field} is {result:g}; it must be zero or more", field=field)
     if result > LONGEST:
         raise InvalidArgument(
-            f"{field} is {value}, more than a hundred years of seconds; make it shorter",
+            f"{field} is {result:g}, more than a hundred years of seconds; make it shorter",
             field=field,
         )
     return result

@@ -7,6 +7,7 @@ import secrets
 import time
 import uuid
 
+from rota.core.shown import shown
 from rota.errors import InvalidArgument
 
 #: A random hex digit with its upper two bits set to the variant's.
@@ -95,7 +96,7 @@ def check_id(value: object) -> str:
         except ValueError:
             pass
     raise InvalidArgument(
-        f"id {value!r} is not a UUID; make one from your own key with rota.derive_id(key)",
+        f"id {shown(value)} is not a UUID; make one from your own key with rota.derive_id(key)",
         field="id",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from rota.core.shown import shown
 from rota.errors import InvalidArgument, InvalidName
 
 _QUEUE = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}")
@@ -17,7 +18,7 @@ def check_queue(value: object) -> str:
     if isinstance(value, str) and _QUEUE.fullmatch(value):
         return value
     raise InvalidName(
-        f"queue {value!r} is not a queue name; use 1 to 63 of a-z 0-9 _ . - "
+        f"queue {shown(value)} is not a queue name; use 1 to 63 of a-z 0-9 _ . - "
         "and begin with a letter or digit",
         field="queue",
     )
@@ -28,7 +29,7 @@ def check_work(value: object) -> str:
     if isinstance(value, str) and _WORK.fullmatch(value):
         return value
     raise InvalidName(
-        f"work id {value!r} is not usable; use 1 to 200 of A-Z a-z 0-9 _ . : - / "
+        f"work id {shown(value)} is not usable; use 1 to 200 of A-Z a-z 0-9 _ . : - / "
         "and begin with a letter, digit or _",
         field="work",
     )
@@ -43,7 +44,7 @@ def check_key(value: object, field: str) -> str:
             pass
         else:
             return value
-    raise InvalidName(f"{field} {value!r} must be text of 1 to 200 characters", field=field)
+    raise InvalidName(f"{field} {shown(value)} must be text of 1 to 200 characters", field=field)
 
 
 def check_priority(value: object) -> int:
@@ -51,7 +52,7 @@ def check_priority(value: object) -> int:
     if type(value) is int and PRIORITY_MIN <= value <= PRIORITY_MAX:
         return value
     raise InvalidArgument(
-        f"priority {value!r} must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, "
+        f"priority {shown(value)} must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, "
         "higher first",
         field="priority",
     )

@@ -11,6 +11,7 @@ from rota.core.backoff import Backoff, BackoffFunction
 from rota.core.clock import Seconds, seconds
 from rota.core.codec import check_mapping, dump
 from rota.core.names import check_priority, check_queue
+from rota.core.shown import shown
 from rota.core.unset import UNSET
 from rota.errors import InvalidArgument
 
@@ -78,7 +79,7 @@ def _count(value: Any, name: str, least: int) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return int(value)
     raise InvalidArgument(
-        f"{name} is {value!r}; it must be a whole number from {least}, or None for no limit",
+        f"{name} is {shown(value)}; it must be a whole number from {least}, or None for no limit",
         field=name,
     )
 
@@ -125,7 +126,8 @@ def _runner(value: Any) -> Runner:
         if value == one:
             return one
     raise InvalidArgument(
-        f"runner is {value!r}; it must be one of {', '.join(map(repr, RUNNERS))}", field="runner"
+        f"runner is {shown(value)}; it must be one of {', '.join(map(repr, RUNNERS))}",
+        field="runner",
     )
 
 

@@ -40,6 +40,8 @@ def book() -> WorkRegistry:
     return works
 
 
+#: More digits than Python writes out (``sys.set_int_max_str_digits``).
+HUGE = 10**5000
 #: The options of a call that are wrong, and the field each is refused by.
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("delay", {"at": NOW, "delay": 1}),
@@ -50,6 +52,16 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("delay", {"delay": math.inf}),
     ("delay", {"delay": 2 * LONGEST}),
     ("delay", {"delay": 10**400}),
+    ("delay", {"delay": -(10**400)}),
+    ("delay", {"delay": HUGE}),
+    ("delay", {"delay": -HUGE}),
+    ("priority", {"priority": HUGE}),
+    ("max_attempts", {"max_attempts": -HUGE}),
+    ("max_rescues", {"max_rescues": -HUGE}),
+    ("expires", {"expires": HUGE}),
+    ("timeout", {"timeout": -HUGE}),
+    ("queue", {"queue": HUGE}),
+    ("id", {"id": HUGE}),
     ("expires", {"expires": -1}),
     ("on_conflict", {"on_conflict": "merge"}),
     ("backoff", {"backoff": "2s"}),

@@ -102,7 +102,10 @@ async def test_forward_past_every_lease(
     accepted = [
         event
         for event in events
-        if isinstance(event, Finished) and event.task == handle.id and event.state is not None
+        if isinstance(event, Finished)
+        and event.task == handle.id
+        and event.state is not None
+        and event.ending.terminal  # a buried node may still release what nobody has taken back
     ]
     assert len(accepted) == 1
 
