@@ -22,7 +22,7 @@ demo: $(READY) ## three nodes, one killed, one frozen, nothing lost (URL=postgre
 	$(BIN)/rota demo $(if $(URL),--url "$(URL)")
 
 test: $(READY) ## everything quick, on memory, SQLite and PostgreSQL
-	$(BIN)/pytest -q -n 5 -m "not slow"
+	$(BIN)/pytest -q -n 6 --dist worksteal -m "not slow"
 
 slow: $(READY) ## the long suites
 	$(BIN)/pytest -q -m slow
