@@ -71,8 +71,10 @@ def seconds(value: Seconds, field: str) -> float:
     """A duration as float seconds; negative, over a century and non-numbers are refused by name."""
     if isinstance(value, timedelta):
         result = value.total_seconds()
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        # An int may be too large for a float, and for a message.
+    elif isinstance(value, float):
+        result = value
+    elif isinstance(value, int) and not isinstance(value, bool):
+        # It may be too large for a float, and for a message.
         result = float(max(min(value, 2 * LONGEST), -2 * LONGEST))
     else:
         raise InvalidArgument(

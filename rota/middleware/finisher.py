@@ -113,7 +113,7 @@ class Finisher:
         while self._parts:
             part = self._parts[0]
             try:
-                self._write(part)
+                finishes, states = self._write(part)
             except DataRefused as error:
                 smaller = self._parts[:1] = _smaller(part, error)
                 if not smaller:
@@ -123,7 +123,8 @@ class Finisher:
                 self._parts[0] = part._replace(repeated=True)
                 raise
             else:
-                del self._parts[0]
+                del self._parts[0]  # before anybody who waits for it looks at what is unwritten
+                self._tell(part.items[0][0], finishes, states)
         with self._lock:
             if self._inbox:
                 return 0.0
@@ -150,7 +151,7 @@ class Finisher:
         over = self._holdings.end(finish.batch for _, finish, *_ in group)
         self._parts = [_Part(group, over, repeated=repeated)]
 
-    def _write(self, part: _Part) -> None:
+    def _write(self, part: _Part) -> tuple[list[Finish], Sequence[Stored | None]]:
         node, now = part.items[0][0], self._clock.monotonic()
         finishes = [_as_now(finish, now - at) for _, finish, at, _ in part.items]
         over = [batch for batch in part.over if batch not in self._kept]
@@ -164,6 +165,9 @@ class Finisher:
                 refused,
                 extra=about("refused", tasks=refused),
             )
+        return finishes, states
+
+    def _tell(self, node: int, finishes: Sequence[Finish], states: Sequence[Stored | None]) -> None:
         try:
             self._on_written(node, finishes, states)
         except Exception:
