@@ -79,12 +79,19 @@ class Options:
 
 
 @lru_cache(maxsize=1024)
-def decode_options(text: str) -> Options:
+def decode_options(text: str | None) -> Options:
     """The options of stored JSON; cached, since most tasks of a work share one text.
 
     Keys this version does not know are passed over: a newer node may have written them.
-    Raises ``InvalidArgument`` for what it cannot read all the same.
+    Raises ``InvalidArgument`` for what it cannot read all the same, and for None: the task's
+    body is gone.
     """
+    if text is None:
+        raise InvalidArgument(
+            "the task's row in rota_body is gone, and with it its params and options; "
+            "look into the database's backups, and schedule it again",
+            field="options",
+        )
     try:
         return _decoded(json.loads(text))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -115,11 +115,13 @@ class Chores:
 
     def bury(self) -> float:
         """Declare the dead dead; what they held is taken back once that is committed."""
+        known = {node.id: node for node in self._repository.nodes()}
         dead = self._repository.bury(self._life.id, trusted=self._life.trusted)
         for node in dead:
+            told = known.get(node)
             log.warning(
-                "node %d is dead; its tasks are taken back",
-                node,
+                "node %s is dead; its tasks are taken back",
+                f"{told.name} ({node}) on {told.host}" if told else node,
                 extra=about("node_buried", node=node),
             )
         if dead:

@@ -84,6 +84,17 @@ def test_a_long_log_and_a_damaged_file_are_told(
     database.close()
 
 
+def test_a_stray_file_among_the_locks_is_counted_and_no_trouble(
+    tmp_path: Path, make_database: Callable[..., Database]
+) -> None:
+    database = make_database("sqlite", SystemClock())
+    repository = database.repository()
+    (tmp_path / "rota.db-rota" / "node-x.lock").touch()
+    (told,) = [one for one in examine(repository, clock=SystemClock()) if one.kind == "lock-files"]
+    assert told.detail.startswith("1 lock files")
+    database.close()
+
+
 @pytest.fixture
 def postgres(make_database: Callable[..., Database]) -> Any:
     made = make_database("postgres", SystemClock())

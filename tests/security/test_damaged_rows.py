@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -10,6 +12,8 @@ import psycopg
 import pytest
 
 from rota import Backoff, Every, Scheduler
+from rota.core.events import Event, Finished
+from rota.core.task import Stored
 from rota.errors import NotFound, RotaError, StorageError
 from tests.app.audits import by_hand
 from tests.conftest import Database
@@ -86,6 +90,36 @@ async def test_a_damaged_task_is_told_in_rotas_words_and_can_be_deleted(
             with pytest.raises(NotFound):
                 await scheduler.info(task_id)
         assert (await scheduler.find()).tasks == ()
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_a_due_task_whose_body_is_gone_fails_and_the_others_run(
+    durable: Database, parked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It could never run; passed over, it would wait for ever."""
+    async with durable.scheduler(book(), queues=[]) as scheduler:
+        gone = await scheduler.schedule("echo", {"text": "a"}, delay=3600)
+        sound = await scheduler.schedule("echo", {"text": "b"})
+        by_hand(
+            durable,
+            f"delete from rota_body where id = '{gone.id}'",
+            f"update rota_task set state = {2 if parked else 0}, run_at = (select run_at"
+            f" from rota_task where id = '{sound.id}') where id = '{gone.id}'",
+        )
+    ended = asyncio.Event()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Finished) and event.task == gone.id:
+            ended.set()
+
+    caplog.set_level(logging.ERROR, "rota.task")
+    async with durable.scheduler(book(), on_event=hear) as scheduler:
+        assert await scheduler.handle(sound.id).result(timeout=PATIENCE) == "b"
+        await asyncio.wait_for(ended.wait(), PATIENCE)
+    (told,) = caplog.messages
+    assert gone.id in told
+    assert "rota_body is gone" in told
+    assert durable.repository().states([gone.id]) == {gone.id: Stored.FAILED}
 
 
 async def test_who_is_damaged_is_named(durable: Database) -> None:

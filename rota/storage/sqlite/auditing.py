@@ -84,9 +84,9 @@ def _log(path: Path) -> Iterator[Finding]:
 
 
 def _lock_files(conn: Connection, desk: Desk) -> Iterator[Finding]:
-    known = set(conn.execute(select(desk.tables.node.c.id)).scalars())
+    known = {f"node-{node}.lock" for node in conn.execute(select(desk.tables.node.c.id)).scalars()}
     files = desk.path.with_name(f"{desk.path.name}-rota").glob("node-*.lock")
-    left = [file.name for file in files if int(file.stem.removeprefix("node-")) not in known]
+    left = [file.name for file in files if file.name not in known]
     yield Finding(
         kind="lock-files",
         severity=Severity.NOTE,

@@ -22,36 +22,37 @@ _LONG = 4_096
 _BETWEEN = "\x1e"
 
 # Every column as one text: the statement is one step, taken beside the event loop, while a step
-# for each row would give the interpreter away and have to ask for it again as often. CROSS JOIN
-# and INDEXED BY pin the plan: along the ready index, bodies by primary key.
+# for each row would give the interpreter away and have to ask for it again as often. LEFT JOIN
+# and INDEXED BY pin the plan: along the ready index, bodies by primary key. A task whose body is
+# gone is taken, too, and fails: passed over, it would stand there for ever.
 _READY = f"""select json_group_array(id), json_group_array(work), json_group_array(attempt),
  json_group_array(run_at),
  json_group_object(id, json_array(expires_at, losses, iif(length(meta) > {_LONG}, 0, meta), parent,
  recurring, fire_at)) filter (where losses > 0
  or coalesce(expires_at, meta, parent, recurring, fire_at) is not null),
- group_concat(iif(length(params) > {_LONG}, '', params), char(30)),
- group_concat(iif(length(options) > {_LONG}, '', options), char(30))
+ group_concat(iif(length(params) <= {_LONG}, params, ''), char(30)),
+ group_concat(iif(length(options) <= {_LONG}, options, ''), char(30))
  from (select t.id, t.work, t.attempt + 1 as attempt, t.run_at, t.expires_at, t.losses, b.meta,
  b.parent, b.recurring, b.fire_at, {{params}} as params, b.options
- from rota_task t indexed by rota_task_ready cross join rota_body b on b.id = t.id
+ from rota_task t indexed by rota_task_ready left join rota_body b on b.id = t.id
  where t.state = 0 and t.queue = ? and t.priority = ? and t.run_at >= ? and t.run_at <= ?
  order by t.run_at, t.id limit ?)"""
 READY = _READY.format(params="b.params")
 READY_LAZY = _READY.format(params="''")
 TEXTS = "select params, options, meta from rota_body where id = ?"
 PARKED = f"""select {_COLUMNS}
- from rota_task t indexed by rota_task_parked cross join rota_body b on b.id = t.id
+ from rota_task t indexed by rota_task_parked left join rota_body b on b.id = t.id
  where t.state = 2 and t.work = :work and t.run_at <= :until and t.node is not :node
  and t.queue not in (select queue from rota_queue where paused_at is not null)
  order by t.priority desc, t.run_at limit :limit"""
 PARKED_KIND = f"""select {_COLUMNS}
- from rota_task t indexed by rota_task_parked cross join rota_body b on b.id = t.id
+ from rota_task t indexed by rota_task_parked left join rota_body b on b.id = t.id
  where t.state = 2 and t.work = :work and t.priority = :priority and t.run_at <= :now
  and (:queues is null or t.queue in (select value from json_each(:queues)))
  and t.queue not in (select queue from rota_queue where paused_at is not null)
  order by t.run_at limit :limit"""
 _ONE = f"""select {_COLUMNS}, t.state
- from rota_task t cross join rota_body b on b.id = t.id where t.id = ?"""
+ from rota_task t left join rota_body b on b.id = t.id where t.id = ?"""
 # No token: the row is waiting, and the writer alone with it since it was read.
 TAKE = """update rota_task set state = 1, node = ?, batch = ?, attempt = attempt + 1
  where state <> 1 and id in (select value from json_each(?))"""
@@ -60,6 +61,8 @@ _LEASE = "insert into rota_lease (node, batch, ids, deadline) values (?, ?, ?, ?
 #: What few tasks have: expires_at, losses, meta (0: too long), parent, recurring, fire_at.
 _Rare = tuple[int | None, int, str | int | None, str | None, str | None, int | None]
 _NOTHING: _Rare = (None, 0, None, None, None, None)
+#: Of a task whose row in rota_body is gone.
+_NO_BODY = (None, None, None)
 #: Before every instant rota can store.
 _EVER = -(2**63)
 
@@ -240,7 +243,7 @@ def _read_long(
     for task_id, params, options in zip(ids, *texts, strict=True):
         row = params, options
         if not options or not (params or lazy):
-            row = driver.execute(TEXTS, (task_id,)).fetchone()[:2]
+            row = (driver.execute(TEXTS, (task_id,)).fetchone() or _NO_BODY)[:2]
         rows.append(("", row[1]) if lazy else row)
     return [*zip(*rows, strict=True)]
 
