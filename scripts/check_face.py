@@ -1,4 +1,4 @@
-"""Fail when a documented name has a type that pyright cannot know for sure."""
+"""Fail when a name of any module has a type that pyright cannot know for sure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _ENTRY = re.compile(r"^\.\. auto(?:class|function|exception):: (\S+)", re.MULTILINE)
+#: What SQLAlchemy and psycopg leave open: their classes are not known to pyright in all parts.
+_FOREIGN = (
+    "rota.storage.tables.Instant",
+    "rota.storage.tables.Id",
+    "rota.storage.postgres.connections.FAILURES",
+)
 _WHOLE = re.compile(r"^\.\. automodule:: (\S+)", re.MULTILINE)
 
 
@@ -36,7 +42,7 @@ def _split(name: str) -> tuple[str, str, str]:
 
 
 def main() -> int:
-    """Run ``pyright --verifytypes`` and keep what concerns the documented names."""
+    """Run ``pyright --verifytypes``; every name counts, and the documented are counted."""
     done = subprocess.run(
         [
             Path(sys.executable).with_name("pyright"),
@@ -54,12 +60,12 @@ def main() -> int:
     seen = 0
     for symbol in report["symbols"]:
         name = symbol["name"]
-        if not any(name == item or name.startswith(item + ".") for item in face):
-            continue
-        seen += 1
-        if not symbol["isTypeKnown"]:
+        seen += any(name == item or name.startswith(item + ".") for item in face)
+        if not (symbol["isTypeKnown"] or name.startswith(_FOREIGN)):
             offences += [f"{name}: {item['message']}" for item in symbol["diagnostics"]]
-    print("\n".join(offences) or f"{len(face)} documented, {seen} names: all types known")
+    names = len(report["symbols"])
+    known = f"{len(face)} documented, {seen} names; {names} in all modules: all types known"
+    print("\n".join(offences) or known)
     return 1 if offences or not seen else 0
 
 

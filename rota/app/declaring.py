@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rota.app.house import House
     from rota.registry.declaration import Declaration
 
-log = logging.getLogger("rota.recurring")
+log: logging.Logger = logging.getLogger("rota.recurring")
 
 
 def declare(house: House) -> None:

@@ -30,10 +30,10 @@ from rota.core.duty import Duty, Offload
 from rota.core.holdings import Holdings
 from rota.core.options import decode_options
 from rota.core.ports import Repository
-from rota.core.request import ScheduleRequest
+from rota.core.request import ScheduleNext, ScheduleRequest
 from rota.core.task import Claimed, Inserted, Stored
 from rota.middleware.bulk import store_each, store_through
-from rota.middleware.chain import blocking_layers, compose_schedule
+from rota.middleware.chain import Middleware, blocking_layers, compose_schedule
 from rota.middleware.expiry import ExpiryMiddleware
 from rota.middleware.finisher import Finisher
 from rota.middleware.inserter import Inserter
@@ -72,19 +72,19 @@ class House:
         clock: Clock,
         on_unfit: Callable[[], object] = lambda: None,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.process = os.getpid()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.process: int = os.getpid()
         self.works = works
         self.repository = repository
         self.settings = settings
         self.clock = clock
         self.closing = False
         self.on_unfit = on_unfit
-        self.wires = Switchboard(self)
-        self.holdback = Holdback(self)
-        self.offload = Offload(name="rota-reader")
-        self.holdings = Holdings()
-        self.life = NodeLife(
+        self.wires: Switchboard = Switchboard(self)
+        self.holdback: Holdback = Holdback(self)
+        self.offload: Offload = Offload(name="rota-reader")
+        self.holdings: Holdings = Holdings()
+        self.life: NodeLife = NodeLife(
             repository=repository,
             clock=clock,
             name=settings.name,
@@ -98,7 +98,7 @@ class House:
             on_unfit=self.wires.unfit,
             watch=self.wires.watch,
         )
-        self.engine = Engine(
+        self.engine: Engine = Engine(
             concurrency=settings.concurrency,
             limits=settings.limits,
             clock=clock,
@@ -109,19 +109,19 @@ class House:
         self._build_chain()
         self._build_intake()
         self._build_verbs()
-        self.listener = Duty(name="rota-listener", step=self.wires.listen, clock=clock)
+        self.listener: Duty = Duty(name="rota-listener", step=self.wires.listen, clock=clock)
 
     def _build_chain(self) -> None:
         """The two group committers, the chain around them, and what runs inside it."""
         repository, clock, settings = self.repository, self.clock, self.settings
-        self.finisher = Finisher(
+        self.finisher: Finisher = Finisher(
             store=repository,
             clock=clock,
             holdings=self.holdings,
             on_written=self.wires.written,
             begin=repository.now,  # so that the first outcome meets an open connection
         )
-        self.inserter = Inserter(
+        self.inserter: Inserter = Inserter(
             store=repository,
             clock=clock,
             offload=self.offload,
@@ -129,7 +129,7 @@ class House:
             direct=type(repository) is MemoryRepository,
             begin=repository.now,
         )
-        self.storage = StorageMiddleware(
+        self.storage: StorageMiddleware = StorageMiddleware(
             repository=repository,
             inserter=self.inserter,
             finisher=self.finisher,
@@ -145,15 +145,15 @@ class House:
             ExpiryMiddleware(clock=clock),
             self.storage,
         ]
-        self.chain = build_chain(settings.middleware, builtin, self.works)
-        self.send = compose_schedule(self.chain[:-1], self._put_in)
-        self.requests = Requests(
+        self.chain: list[Middleware] = build_chain(settings.middleware, builtin, self.works)
+        self.send: ScheduleNext = compose_schedule(self.chain[:-1], self._put_in)
+        self.requests: Requests = Requests(
             works=self.works,
             defaults=settings.defaults,
             queue_defaults=settings.queue_defaults,
             allow_unknown=settings.allow_unknown,
         )
-        self.executor = Executor(
+        self.executor: Executor = Executor(
             engine=self.engine,
             clock=clock,
             desk=self._desk(),
@@ -165,7 +165,9 @@ class House:
             may_start=self._may_run,
             size_limit=settings.size_limit,
         )
-        self.routes = Routes(works=self.works, chain=self.chain, call_work=self.executor.call_work)
+        self.routes: Routes = Routes(
+            works=self.works, chain=self.chain, call_work=self.executor.call_work
+        )
 
     def _build_intake(self) -> None:
         """What brings tasks in."""
@@ -182,8 +184,9 @@ class House:
             round_trip=lambda: self.sync.round_trip,
             admit=settings.should_restore,
         )
-        archive = settings.archive or None
-        self.keeper = self.keeping(repository=self.repository, clock=self.clock, archive=archive)
+        self.keeper: Keeper = self.keeping(
+            repository=self.repository, clock=self.clock, archive=settings.archive or None
+        )
         self.sync: Sync = Sync(
             repository=self.repository,
             life=self.life,
@@ -204,7 +207,7 @@ class House:
             writing=self.finisher.batches,
             keeper=self.keeper,
         )
-        self.watch = Watch(
+        self.watch: Watch = Watch(
             loop=self.loop,
             clock=self.clock,
             claimer=self.sync.duty,
@@ -227,8 +230,10 @@ class House:
     def _build_verbs(self) -> None:
         """What users say of and to tasks."""
         repository, offload, clock = self.repository, self.offload, self.clock
-        self.waiters = Waiters(clock=clock, states=lambda ids: offload.run(repository.states, ids))
-        self.verbs = TaskVerbs(
+        self.waiters: Waiters = Waiters(
+            clock=clock, states=lambda ids: offload.run(repository.states, ids)
+        )
+        self.verbs: TaskVerbs = TaskVerbs(
             repository=repository,
             offload=offload,
             waiters=self.waiters,
@@ -239,7 +244,7 @@ class House:
             revive=self.requests.revive,
             size_limit=self.settings.size_limit,
         )
-        self.firing = Firing(
+        self.firing: Firing = Firing(
             repository=repository,
             offload=offload,
             clock=clock,
@@ -247,7 +252,7 @@ class House:
             row=self.storage.row,
             tell=self.wires.tell,
         )
-        self.recurring = RecurringVerbs(
+        self.recurring: RecurringVerbs = RecurringVerbs(
             repository=repository,
             offload=offload,
             reader=self.firing.reader,
@@ -256,7 +261,7 @@ class House:
             send=self._spawn,
             handle=self._known,
         )
-        self.pulling = Pulling(
+        self.pulling: Pulling = Pulling(
             repository=repository,
             offload=offload,
             clock=clock,
@@ -266,7 +271,7 @@ class House:
             backoff=self._backoff,
             with_follow_up=self.storage.with_follow_up,
         )
-        self.soon = Soon(store=self.store, on_error=self.settings.on_error)
+        self.soon: Soon = Soon(store=self.store, on_error=self.settings.on_error)
 
     @property
     def duties(self) -> Sequence[Duty]:

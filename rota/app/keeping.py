@@ -10,7 +10,7 @@ from rota.core.retention import Retention
 if TYPE_CHECKING:
     from rota.app.house import House
 
-log = logging.getLogger("rota.history")
+log: logging.Logger = logging.getLogger("rota.history")
 
 
 def state_keeping(house: House) -> None:

@@ -17,7 +17,7 @@ from rota.scheduler.executor import Held
 from rota.storage.restoring import restore
 from rota.storage.sync import RestoreReport
 
-log = logging.getLogger("rota")
+log: logging.Logger = logging.getLogger("rota")
 
 #: After a cancel, runs get so long to come to their end before they are given back anyway.
 GRACE = 1.0

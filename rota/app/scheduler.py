@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-log = logging.getLogger("rota")
+log: logging.Logger = logging.getLogger("rota")
 
 
 class Scheduler(SchedulerVerbs):

@@ -11,7 +11,7 @@ from rota.core.request import ScheduleRequest
 from rota.core.task import Inserted
 from rota.errors import InvalidArgument
 
-log = logging.getLogger("rota")
+log: logging.Logger = logging.getLogger("rota")
 
 #: So many requests may be under way; the next caller waits.
 BUFFER = 10_000
@@ -31,7 +31,7 @@ class Soon:
         self._on_error = on_error
         self._room = asyncio.Semaphore(size)
         self._under_way: set[asyncio.Task[None]] = set()
-        self.failed = 0
+        self.failed: int = 0
 
     async def put(self, request: ScheduleRequest) -> None:
         """Take the request; waits only while the buffer is full."""

@@ -20,7 +20,7 @@ from rota.scheduler.executor import Held
 if TYPE_CHECKING:
     from rota.app.house import House
 
-log = logging.getLogger("rota")
+log: logging.Logger = logging.getLogger("rota")
 
 #: How often held tasks are looked over on the loop, and the loop itself while there are none.
 LOOK_OVER, LOOK_OVER_IDLE = 0.25, 1.0
@@ -34,8 +34,8 @@ class Switchboard:
     def __init__(self, house: House) -> None:
         self._house = house
         self._signals: Signals | None = None
-        self.loop_seen = house.clock.monotonic()  #: when the loop last turned
-        self.loop_lag = 0.0
+        self.loop_seen: float = house.clock.monotonic()  #: when the loop last turned
+        self.loop_lag: float = 0.0
         self._looking: Cancellable | None = None
         self._look_over_in = LOOK_OVER
         self._entered: list[ScheduleRequest] = []  #: put in, and nobody told of yet

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from rota.core.clock import Clock
 from rota.core.duty import Duty
 
-log = logging.getLogger("rota.watch")
+log: logging.Logger = logging.getLogger("rota.watch")
 
 #: A loop that has not answered for so long stands: nothing is claimed for it.
 STANDS = 2.0
@@ -44,7 +44,7 @@ class Part:
     ) -> None:
         self.name = name
         self.needed = needed  #: without it the node holds tasks that nobody ends
-        self.stood = 0.0
+        self.stood: float = 0.0
         self.told = False
         self._mark = mark
         self._ask = ask
@@ -102,7 +102,7 @@ class Watch:
             ask=lambda: loop.call_soon_threadsafe(self._answer),
         )
         self._parts = [self._loop, _part(finisher), _part(claimer, needed=False)]
-        self.standing = False  #: whether the loop stands: then nothing is to be claimed
+        self.standing: bool = False  #: whether the loop stands: then nothing is to be claimed
 
     @property
     def stalled(self) -> bool:

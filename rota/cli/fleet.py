@@ -28,8 +28,8 @@ class Member:
 
     def __init__(self, name: str, *, url: str, schema: str | None, directory: Path) -> None:
         self.name = name
-        self.status = "starting"
-        self.tail = Tail(directory / f"{name}.jsonl")
+        self.status: str = "starting"
+        self.tail: Tail = Tail(directory / f"{name}.jsonl")
         self._words = directory / f"{name}.log"
         arguments = ["--name", name, "--log", str(directory / f"{name}.jsonl")]
         if schema is not None:
@@ -38,7 +38,7 @@ class Member:
             # A process group of its own: Ctrl-C reaches the parent alone, which ends them.
             # Not a session: within the parent's, the kernel wakes and ends a frozen node
             # whose parent was killed.
-            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "rota.cli.node", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=words,

@@ -44,7 +44,7 @@ class Mishaps:
         self._lease = lease
         self._still_held = still_held
         self._others_write = others_write
-        self.unfit_freezes = 0  #: times a frozen node held the write lock, and was let go on
+        self.unfit_freezes: int = 0  #: times a frozen node held the write lock, and was let go on
 
     async def kill_one(self, patience: float) -> Mishap:
         """SIGKILL a node that has attempts running."""

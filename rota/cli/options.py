@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class Option(Protocol):
+    """A decorator that gives a command an option."""
+
+    def __call__(self, command: F, /) -> F: ...
+
+
 URL_VARIABLE, APP_VARIABLE = "ROTA_URL", "ROTA_APP"
 
-with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-with_url = click.option(
+with_json: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+with_url: Option = click.option(
     "--url", envvar=URL_VARIABLE, help=f"sqlite:///file.db or postgresql://… ({URL_VARIABLE})."
 )
-with_schema = click.option("--schema", help="The PostgreSQL schema with rota's tables.")
-with_app = click.option(
+with_schema: Option = click.option("--schema", help="The PostgreSQL schema with rota's tables.")
+with_app: Option = click.option(
     "--app",
     envvar=APP_VARIABLE,
     help=f"module:scheduler, whose works check params and give options ({APP_VARIABLE}).",
 )
-with_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+with_yes: Option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 class Place(NamedTuple):

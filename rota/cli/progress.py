@@ -20,7 +20,7 @@ class Progress:
         self._out = out or sys.stderr
         self._live = self._out.isatty()
         self._drawn = 0.0
-        self.count = 0
+        self.count: int = 0
 
     def __enter__(self) -> Self:
         return self

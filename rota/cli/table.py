@@ -22,12 +22,12 @@ class Column:
 
     def __init__(self, header: str, cells: Iterable[object]) -> None:
         self.header = header
-        self.cells = ["" if cell is None else shown(cell) for cell in cells]
+        self.cells: list[str] = ["" if cell is None else shown(cell) for cell in cells]
         self.fit()
 
     def fit(self) -> None:
         """As wide as the widest of its cells."""
-        self.width = max(map(extent, (self.header, *self.cells)))
+        self.width: int = max(map(extent, (self.header, *self.cells)))
 
     @property
     def least(self) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rota.core.clock import Clock
 
-log = logging.getLogger("rota.recurring")
+log: logging.Logger = logging.getLogger("rota.recurring")
 
 #: They are tried again after about so many seconds, or when they change.
 AGAIN = 60.0

@@ -23,7 +23,7 @@ from rota.core.request import ScheduleRequest
 from rota.core.task import Inserted, Lane, NewTask, Stored
 from rota.errors import DataRefused, Rejected, StorageError
 
-log = logging.getLogger("rota.recurring")
+log: logging.Logger = logging.getLogger("rota.recurring")
 
 POLL = 5.0
 #: So many definitions are read, and so many ticks decided, in one statement.
@@ -88,7 +88,7 @@ class Firing:
         self._wake = asyncio.Event()
         self._asked = False  #: to look now, rather than by an alarm
         self._task: asyncio.Task[None] | None = None
-        self.reader = Reader()
+        self.reader: Reader = Reader()
         self._aside = Aside(clock=clock, rng=self._rng)
         self._queueing: set[str] = set()  #: definitions whose ticks may wait for a child's end
         self._ended: set[str] = set()

@@ -19,7 +19,7 @@ from rota.core.ports import Repository
 from rota.core.task import Claimed, Finish, Lane, Stored
 from rota.errors import InvalidArgument, LeaseLost, SchedulerNotRunning
 
-log = logging.getLogger("rota.control")
+log: logging.Logger = logging.getLogger("rota.control")
 
 SAFETY_POLL = 1.0
 #: Who pulls takes back what others let lapse, so often: there may be no node that does.

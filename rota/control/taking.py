@@ -12,7 +12,7 @@ from rota.core.ports import Repository
 from rota.core.task import Claimed, Ending, Finish, Lane, Want
 from rota.errors import StorageUnavailable
 
-log = logging.getLogger("rota.control")
+log: logging.Logger = logging.getLogger("rota.control")
 
 #: Another puller was faster: what it left may be due sooner than the agenda said.
 AFTER_A_MISS = 0.2

@@ -10,7 +10,7 @@ from rota.core.clock import Cancellable, Clock
 from rota.core.task import Stored
 from rota.errors import StorageError
 
-log = logging.getLogger("rota.control")
+log: logging.Logger = logging.getLogger("rota.control")
 
 FIRST_LOOK = 0.05
 SLOWEST_LOOK = 1.0

@@ -28,7 +28,7 @@ class CallingThread:
             queue.SimpleQueue()
         )
         self._left = False
-        self.over = False  #: the verb has ended; its context may live on in what it began
+        self.over: bool = False  #: the verb has ended; its context may live on in what it began
 
     async def run(self, fn: Callable[[], T]) -> T:
         """Called on the loop: have the thread call ``fn``.

@@ -50,7 +50,7 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks."""
 
-    offset = 0.0
+    offset: float = 0.0
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 
-log = logging.getLogger("rota.work")
+log: logging.Logger = logging.getLogger("rota.work")
 
 
 class Token(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from rota.core.clock import Clock
 from rota.errors import ForkedScheduler, SchedulerNotRunning
 
-log = logging.getLogger("rota.duty")
+log: logging.Logger = logging.getLogger("rota.duty")
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Duty:
         self._stop = threading.Event()
         self._failures = 0
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
-        self.last_pass = clock.monotonic()
+        self.last_pass: float = clock.monotonic()
         self.error: Exception | None = None  #: why it is in trouble now, if it is
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
 

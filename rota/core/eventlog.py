@@ -10,7 +10,7 @@ from rota.core.task import Ending, Finish
 if TYPE_CHECKING:
     from rota.core.run import Run
 
-log = logging.getLogger("rota.task")
+log: logging.Logger = logging.getLogger("rota.task")
 # Else Python would write failures to the standard error of a service that set up no logging;
 # how a task ended is in the database. What is wrong with a node itself is still heard there.
 log.addHandler(logging.NullHandler())

@@ -12,7 +12,7 @@ from rota.core.request import ScheduleRequest
 from rota.core.task import Inserted
 from rota.middleware.chain import Middleware, compose_schedule
 
-log = logging.getLogger("rota.middleware")
+log: logging.Logger = logging.getLogger("rota.middleware")
 
 #: Writes all requests that came through, all or none.
 Store = Callable[[list[ScheduleRequest]], Awaitable[list[Inserted]]]

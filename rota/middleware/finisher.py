@@ -15,7 +15,7 @@ from rota.core.ports import ClaimStore
 from rota.core.task import Ending, Finish, Stored
 from rota.errors import DataRefused
 
-log = logging.getLogger("rota.middleware")
+log: logging.Logger = logging.getLogger("rota.middleware")
 
 GROUP_LIMIT = 2_000
 _AGO = Finish._fields.index("ago")
@@ -70,9 +70,9 @@ class Finisher:
         self._kept: set[int] = set()  #: batches whose leases must stay for the reconciler
         self._empty = threading.Event()
         self._empty.set()
-        self.accepted = 0
-        self.refused = 0
-        self.duty = Duty(
+        self.accepted: int = 0
+        self.refused: int = 0
+        self.duty: Duty = Duty(
             name="rota-finisher", step=self.step, clock=clock, begin=begin, close=close
         )
 

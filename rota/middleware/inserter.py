@@ -15,7 +15,7 @@ from rota.core.ports import TaskStore
 from rota.core.task import Inserted, NewTask
 from rota.errors import DataRefused, SchedulerNotRunning, StorageUnavailable
 
-log = logging.getLogger("rota.middleware")
+log: logging.Logger = logging.getLogger("rota.middleware")
 
 #: One statement takes at most so many tasks.
 GROUP_LIMIT = 2_000
@@ -66,7 +66,7 @@ class Inserter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._close = close
-        self.duty = Duty(
+        self.duty: Duty = Duty(
             name="rota-inserter", step=self.step, clock=clock, begin=begin, close=self._end
         )
 

@@ -27,7 +27,7 @@ from rota.middleware.chain import Middleware
 from rota.middleware.finisher import Finisher
 from rota.middleware.inserter import Inserter
 
-log = logging.getLogger("rota.middleware")
+log: logging.Logger = logging.getLogger("rota.middleware")
 
 
 #: So many tasks of one call are seen to before the loop gets a turn: some milliseconds.

@@ -16,7 +16,7 @@ from rota.core.run import ExecuteNext, Run, Stop
 from rota.errors import RunTimeout
 from rota.middleware.chain import Occasional
 
-log = logging.getLogger("rota.middleware")
+log: logging.Logger = logging.getLogger("rota.middleware")
 
 
 class Alarms(Protocol):

@@ -13,7 +13,7 @@ from rota.core.clock import Clock
 from rota.scheduler.line import Line, Place
 from rota.scheduler.timer import Timer
 
-log = logging.getLogger("rota.scheduler")
+log: logging.Logger = logging.getLogger("rota.scheduler")
 
 #: How many runs one turn of the loop starts: few enough that a burst does not hold it up, and
 #: that a short run's objects are gone before the garbage collector comes by; enough that the
@@ -46,14 +46,14 @@ class Entry:
     def __init__(
         self, due: float, priority: int = 0, queue: str = "", name: str = "rota-call"
     ) -> None:
-        self.due = due  #: on the monotonic clock
-        self.priority = priority
-        self.queue = queue
-        self.name = name  #: of its asyncio task
-        self.withdrawn = False
-        self.started = False
-        self.ripe_at = _NEVER  #: since when it waits for a slot
-        self.ticking = False  #: in the timer's heap
+        self.due: float = due  #: on the monotonic clock
+        self.priority: int = priority
+        self.queue: str = queue
+        self.name: str = name  #: of its asyncio task
+        self.withdrawn: bool = False
+        self.started: bool = False
+        self.ripe_at: float = _NEVER  #: since when it waits for a slot
+        self.ticking: bool = False  #: in the timer's heap
         self.line: Line | None = None  #: where it waits for a slot
         self.task: asyncio.Task[None] | None = None
         self.lingering: asyncio.Future[object] | None = None
@@ -99,12 +99,12 @@ class Dispatcher:
         self._turn_pending = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self.limits = dict(limits or {})
+        self.limits: dict[str, int] = dict(limits or {})
         self.concurrency = concurrency
-        self.running = 0  #: slots taken, also by overdue threads
-        self.overdue = 0  #: of these: runs whose outcome is out, but whose thread goes on
-        self.received = 0  #: entries ever added
-        self.freed = 0  #: slots ever given back
+        self.running: int = 0  #: slots taken, also by overdue threads
+        self.overdue: int = 0  #: of these: runs whose outcome is out, but whose thread goes on
+        self.received: int = 0  #: entries ever added
+        self.freed: int = 0  #: slots ever given back
         self._freed_told = 0
 
     def add(self, entries: Sequence[Entry]) -> None:

@@ -49,8 +49,8 @@ class ScheduledCall(Entry):
         self._fn = fn
         self._args = args
         self._waiters: list[asyncio.Future[None]] | None = None
-        self.done = False
-        self.cancelled = False
+        self.done: bool = False
+        self.cancelled: bool = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -103,7 +103,7 @@ class ScheduledCall(Entry):
         try:
             ended = await call.wait()
         except asyncio.CancelledError:
-            self.lingering = call.goes_on()
+            self.lingering: asyncio.Future[object] | None = call.goes_on()
             raise
         if ended.error is not None:
             raise ended.error

@@ -50,11 +50,11 @@ class Held(Entry):
     ) -> None:
         super().__init__(received + claimed.due_in, claimed.priority, claimed.queue, claimed.id)
         self.running: Run | None = None
-        self.claimed = claimed
-        self.node = node
-        self.received = received
-        self.route = route
-        self.executor = executor
+        self.claimed: Claimed = claimed
+        self.node: int = node
+        self.received: float = received
+        self.route: Route = route
+        self.executor: Executor = executor
 
     def run(self) -> Coroutine[Any, Any, None]:
         return self.executor.execute(self)

@@ -13,7 +13,7 @@ from rota.core.task import Claimed, Ending, Finish
 from rota.scheduler.engine import Engine
 from rota.scheduler.executor import Executor, Held, Route
 
-log = logging.getLogger("rota.scheduler")
+log: logging.Logger = logging.getLogger("rota.scheduler")
 
 #: Beyond its free slots a node takes at most so many tasks.
 PREFETCH_LIMIT = 2_000

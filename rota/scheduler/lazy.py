@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-log = logging.getLogger("rota.scheduler")
+log: logging.Logger = logging.getLogger("rota.scheduler")
 
 
 class ParamsLoader:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-log = logging.getLogger("rota.scheduler")
+log: logging.Logger = logging.getLogger("rota.scheduler")
 
 #: An idle thread ends after so many seconds.
 IDLE = 30.0
@@ -33,7 +33,7 @@ class Call:
     def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
         self._loop = loop
         self._waiter: asyncio.Future[Ended] | None = None
-        self.function = function
+        self.function: Callable[[], Any] = function
         self.ended: Ended | None = None
 
     async def wait(self) -> Ended:

@@ -24,7 +24,7 @@ class Timed:
     def __init__(self, timer: Timer, when: float, callback: Callable[[], object]) -> None:
         self._timer = timer
         self._callback: Callable[[], object] | None = callback
-        self.when = when
+        self.when: float = when
 
     @property
     def withdrawn(self) -> bool:

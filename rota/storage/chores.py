@@ -17,7 +17,7 @@ from rota.core.task import Lane, Rescued, Stored
 from rota.storage.keeper import Keeper
 from rota.storage.nodelife import NodeLife
 
-log = logging.getLogger("rota.sync")
+log: logging.Logger = logging.getLogger("rota.sync")
 
 RESCUE_LEASES = 100
 RECONCILE = 10.0

@@ -16,7 +16,7 @@ from rota.core.ports import Repository
 from rota.errors import DamagedTask
 from rota.storage.archiving import Moving
 
-log = logging.getLogger("rota.history")
+log: logging.Logger = logging.getLogger("rota.history")
 
 #: A turn lasts no longer in seconds: after that the chore may be another node's.
 TURN = 240.0

@@ -17,7 +17,7 @@ from rota.core.ports import Repository
 from rota.core.task import CancelNotice, Membership
 from rota.errors import InvalidArgument, SchemaMismatch, StorageUnavailable
 
-log = logging.getLogger("rota.node")
+log: logging.Logger = logging.getLogger("rota.node")
 
 HEARTBEAT = 5.0
 LEASE = 30.0
@@ -64,8 +64,8 @@ class NodeLife:
             )
         self._repository = repository
         self._clock = clock
-        self.host = socket.gethostname()
-        self.name = name or f"{self.host}:{os.getpid()}"
+        self.host: str = socket.gethostname()
+        self.name: str = name or f"{self.host}:{os.getpid()}"
         self.heartbeat = heartbeat
         self.lease = lease
         self._on_dead = on_dead
@@ -81,7 +81,7 @@ class NodeLife:
         self._late_until = float("-inf")
         self._next_beat = float("-inf")
         self._joined = threading.Event()
-        self.duty = Duty(
+        self.duty: Duty = Duty(
             name="rota-heartbeat",
             step=self.step,
             clock=clock,

@@ -22,7 +22,7 @@ from rota.storage.keeper import Keeper
 from rota.storage.lanes import Lanes
 from rota.storage.nodelife import NodeLife
 
-log = logging.getLogger("rota.sync")
+log: logging.Logger = logging.getLogger("rota.sync")
 
 LOOK_AHEAD = 1.0
 POLL = 5.0
@@ -112,9 +112,9 @@ class Sync:
         self._on_glance = on_glance
         self._hears = hears
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self.lanes = Lanes()
-        self.report = RestoreReport()
-        self.chores = Chores(
+        self.lanes: Lanes = Lanes()
+        self.report: RestoreReport = RestoreReport()
+        self.chores: Chores = Chores(
             repository=repository,
             life=life,
             holdings=holdings,
@@ -136,11 +136,11 @@ class Sync:
         self._parked_at = now
         self._pace = GLANCE_DEAF
         self._parked = False  #: whether a glance has shown that something is
-        self.last_claim = now
+        self.last_claim: float = now
         self._claimers: set[int] = set()  #: threads whose claim is under way
         self._hands = Hands()
-        self.round_trip = 0.002  #: of a claim, in seconds, smoothed
-        self.duty = Duty(name="rota-claimer", step=self.step, clock=clock, close=close)
+        self.round_trip: float = 0.002  #: of a claim, in seconds, smoothed
+        self.duty: Duty = Duty(name="rota-claimer", step=self.step, clock=clock, close=close)
 
     @property
     def claiming(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from rota.core.caller import calling_thread
 from rota.errors import InvalidArgument
 
-log = logging.getLogger("rota.storage")
+log: logging.Logger = logging.getLogger("rota.storage")
 
 T = TypeVar("T")
 

@@ -47,7 +47,7 @@ class ManualKeeper(Keeper):
 class ManualHouse(House):
     """A house without claimer, heartbeat and listener: its scheduler does their steps."""
 
-    keeping = ManualKeeper
+    keeping: type[Keeper] = ManualKeeper
     entered: Callable[[], object] = staticmethod(lambda: None)
 
     def _entered(self, requests: Sequence[ScheduleRequest], answers: Sequence[Inserted]) -> None:

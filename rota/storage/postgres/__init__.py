@@ -2,13 +2,18 @@
 
 from rota.errors import MissingDriver
 
-try:
-    import psycopg  # noqa: F401
-except ImportError as error:
-    raise MissingDriver(
-        "psycopg, the PostgreSQL driver, is not installed; run: pip install 'rota[postgres]'"
-    ) from error
 
-from rota.storage.postgres.repository import PostgresRepository
+def _require_driver() -> None:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise MissingDriver(
+            "psycopg, the PostgreSQL driver, is not installed; run: pip install 'rota[postgres]'"
+        ) from error
+
+
+_require_driver()
+
+from rota.storage.postgres.repository import PostgresRepository  # noqa: E402 - its modules need it
 
 __all__ = ["PostgresRepository"]

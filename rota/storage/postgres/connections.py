@@ -64,8 +64,8 @@ class Session:
         raw = conn.connection.driver_connection
         assert isinstance(raw, psycopg.Connection)  # noqa: S101 - narrows the type
         self.raw: psycopg.Connection[Any] = raw
-        self.thread = threading.current_thread()
-        self.turn = threading.Lock()
+        self.thread: threading.Thread = threading.current_thread()
+        self.turn: threading.Lock = threading.Lock()
         self.busy_since: float | None = None
         self.advisory: set[int] = set()
         self._offset = offset

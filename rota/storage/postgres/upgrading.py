@@ -16,7 +16,7 @@ from rota.storage.postgres.address import shown
 from rota.storage.postgres.connections import Connections
 from rota.storage.schema import ledger
 
-log = logging.getLogger("rota.schema")
+log: logging.Logger = logging.getLogger("rota.schema")
 
 #: So long an upgrade tries to get at tables that others use.
 PATIENCE = 60.0

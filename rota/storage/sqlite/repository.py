@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -55,7 +56,7 @@ class SQLiteRepository(
         synchronous: str = "FULL",
         statement_timeout: float = 5.0,
     ) -> None:
-        self.path = database_path(url_or_path)
+        self.path: Path = database_path(url_or_path)
         self._clock = clock
         self._locks = LockFiles(self.path)
         self._connections = Connections(

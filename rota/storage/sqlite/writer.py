@@ -63,8 +63,8 @@ class Writer:
         # Held while the connection is used, so that the version can be asked in between.
         self._using = threading.Lock()
         self._version = 0
-        self.commits = 0
-        self.changes = 0  #: commits of more than heartbeats
+        self.commits: int = 0
+        self.changes: int = 0  #: commits of more than heartbeats
 
     def start(self, connection: Connection) -> None:
         """Take over this connection and begin."""

@@ -19,7 +19,7 @@ class Puller:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.id = new_incarnation()
+        self.id: int = new_incarnation()
 
     def claim(self, *wants: Want, ready: int = 100, lease: float = FIVE_MINUTES) -> list[Claimed]:
         """Claim, from the default lane unless told."""

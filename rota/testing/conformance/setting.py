@@ -63,7 +63,7 @@ class NodeHandle:
     def __init__(self, repository: Repository, *, lease: float = LEASE) -> None:
         self.repository = repository
         self.lease = lease
-        self.id = new_incarnation()
+        self.id: int = new_incarnation()
         self._batch = 0
         self._running: dict[int, set[str]] = {}
         repository.join(Membership(id=self.id, name="node", host="localhost", pid=1, lease=lease))
