@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
+from collections.abc import Callable
 from functools import partial
 
 from rota.app.declaring import declare
@@ -216,9 +218,37 @@ async def _within(clock: Clock, what: object, timeout: float | None) -> bool:
     return not task.cancelled()
 
 
-async def _joined(join: object) -> None:
-    """Call something that blocks for a moment, off the loop, in a thread of its own."""
-    await asyncio.to_thread(join)  # type: ignore[arg-type]
+async def _joined(join: Callable[[], object]) -> None:
+    """Call something that blocks for a moment, off the loop, in a thread of its own.
+
+    Not the loop's executor: that one takes nothing any more once the interpreter ends, when a
+    service may shut down by ``atexit``. There, from Python 3.12 on, no thread starts either.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def call() -> None:
+        error: BaseException | None = None
+        try:
+            join()
+        except BaseException as raised:  # noqa: BLE001 - it is raised where it is waited for
+            error = raised
+        loop.call_soon_threadsafe(_settle, done, error)
+
+    try:
+        threading.Thread(target=call, name="rota-join", daemon=True).start()
+    except RuntimeError:
+        call()
+    await done
+
+
+def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
+    if done.cancelled():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
 
 async def _stopped(house: House, stop: object, join: object) -> None:

@@ -158,6 +158,32 @@ def test_a_plain_script_ends_by_itself_and_finds_its_process_untouched(tmp_path:
     assert done.stdout.splitlines() == ["42", "15", "[0, 2, 4, 6, 8]", "['MainThread']"]
 
 
+AT_EXIT = """
+import atexit, sys
+from rota import BackgroundScheduler, WorkRegistry
+scheduler = BackgroundScheduler(WorkRegistry(), sys.argv[1])
+scheduler.start()
+atexit.register(scheduler.shutdown)
+"""
+
+
+def test_a_service_may_shut_it_down_when_its_interpreter_ends(durable: Database) -> None:
+    """No executor takes anything any more by then."""
+    schema = durable.options.get("schema")
+    url = str(durable.target) + (f"&options=-csearch_path%3D{schema}" if schema else "")
+    witness = durable.repository()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", AT_EXIT, url],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert witness.nodes() == []
+
+
 def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path, works: WorkRegistry) -> None:
     missing = BackgroundScheduler(works, f"sqlite:///{tmp_path / 'missing' / 'a.db'}")
     for _ in range(2):
