@@ -16,7 +16,7 @@ from rota.scheduler.executor import Executor, Held, Route
 log: logging.Logger = logging.getLogger("rota.scheduler")
 
 #: Beyond its free slots a node takes at most so many tasks.
-PREFETCH_LIMIT = 2_000
+PREFETCH_LIMIT = 1_000
 #: The prefetch covers so many claim round trips at the measured rate.
 PREFETCH_ROUND_TRIPS = 4.0
 #: The rate is looked at every so many seconds, and smoothed over so many.
