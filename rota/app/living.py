@@ -235,11 +235,15 @@ async def _joined(join: Callable[[], object]) -> None:
             error = raised
         loop.call_soon_threadsafe(_settle, done, error)
 
+    thread = threading.Thread(target=call, name="rota-join", daemon=True)
     try:
-        threading.Thread(target=call, name="rota-join", daemon=True).start()
+        thread.start()
     except RuntimeError:
         call()
-    await done
+        await done
+    else:
+        await done
+        thread.join()  # it has said its last word: a shutdown leaves no thread behind
 
 
 def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
