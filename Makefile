@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 URL ?=
+# Tests start processes by the hundred: each would compile all of rota anew.
+unexport PYTHONDONTWRITEBYTECODE
 SEEDS ?= 200
 FROM ?= 0
 SEED ?=
