@@ -64,11 +64,21 @@ class Terminal:
         else:
             os.write(self._ours, keys.encode())
 
-    def until(self, holds: Callable[[], bool]) -> None:
-        """Read what it writes until this holds of it."""
+    def until(self, holds: Callable[[], bool], *, again: str = "") -> None:
+        """Read what it writes until this holds of it.
+
+        ``again`` is pressed after five seconds of silence, as a person would: CPython hears a
+        Ctrl-C between a prompt and the read behind it when that read has ended.
+        """
+        silent = 0
         while not holds():
-            ready, _, _ = select.select([self._ours], [], [], 30)
-            assert ready, self.written
+            ready, _, _ = select.select([self._ours], [], [], 5)
+            if not ready:
+                silent += 1
+                assert silent < 6, self.written
+                if again:
+                    self.send(again)
+                continue
             self.written += os.read(self._ours, 65_536).decode()
 
     @property
