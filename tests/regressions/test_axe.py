@@ -141,13 +141,25 @@ async def test_a_cancelled_task_is_not_touched_again(
     async def note(text: str) -> None:
         ran.append(text)
 
-    async with database.scheduler(works) as scheduler:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @works.register("hold")
+    async def hold() -> None:
+        begun.set()
+        await go_on.wait()
+
+    # The one slot is taken, so that none of them starts before it is cancelled.
+    async with database.scheduler(works, concurrency=1) as scheduler:
+        holding = await scheduler.schedule(hold.bind())
+        await begun.wait()
         # Due within the look-ahead: the node holds them already, or will.
         when = datetime.now(UTC) + timedelta(seconds=0.5)
         gone = await scheduler.schedule_many([note.bind(f"gone {n}") for n in range(5)], at=when)
         kept = await scheduler.schedule(note.bind("kept"), at=when + timedelta(seconds=0.2))
         for handle in gone:
             await handle.cancel("not wanted")
+        go_on.set()
+        await holding.result(timeout=20)
         await kept.result(timeout=20)
         for handle in gone:
             with pytest.raises(TaskCancelled):
