@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -10,10 +11,43 @@ import psycopg
 
 from rota.control.auditing import examine
 from rota.core.audit import Finding, Flaw, Severity
-from rota.core.clock import SystemClock
+from rota.core.clock import Clock, SystemClock
 from rota.core.ports import Repository
+from rota.core.task import Rescued
+from rota.storage.chores import Chores
 from rota.storage.memory import MemoryRepository
+from rota.testing.manual import ManualKeeper
 from tests.conftest import Database
+
+
+class Alone:
+    """A living node and nothing held, as far as the chores ask."""
+
+    trusted = True
+
+    def __init__(self, node: int = 4711) -> None:
+        self.id = node
+
+    def knows(self, batch: int) -> bool:
+        return True
+
+
+def lone_chores(
+    repository: Repository,
+    clock: Clock,
+    alone: Any,
+    *,
+    on_rescued: Callable[[list[Rescued]], object] = lambda _: 0,
+) -> Chores:
+    """The chores of a node that nothing else of rota runs around."""
+    return Chores(
+        repository=repository,
+        life=alone,
+        holdings=alone,
+        clock=clock,
+        on_rescued=on_rescued,
+        keeper=ManualKeeper(repository=repository, clock=clock),
+    )
 
 
 def examined(repository: Repository, **how: Any) -> list[Finding]:

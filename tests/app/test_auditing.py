@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,12 +12,11 @@ from rota.control.auditing import examine
 from rota.core.audit import Flaw, Suspect, Walk
 from rota.core.clock import SystemClock
 from rota.core.task import Ending, Membership, Rescued, Stored
-from rota.storage.chores import AUDIT, AUDIT_AGAIN, Chores
+from rota.storage.chores import AUDIT, AUDIT_AGAIN
 from rota.storage.memory import MemoryRepository
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import NodeHandle, a_task, ending
-from rota.testing.manual import ManualKeeper
-from tests.app.audits import by_hand, look, take_the_leases
+from tests.app.audits import Alone, by_hand, lone_chores, look, take_the_leases
 from tests.conftest import BACKENDS, Database
 
 
@@ -148,16 +146,6 @@ def test_a_bounded_look_says_where_it_stopped(database: Database) -> None:
     assert "bounded" not in [one.kind for one in examine(repository, clock=SystemClock())]
 
 
-class _Alone:
-    """A living node and nothing held, as far as the chores ask."""
-
-    id = 4711
-    trusted = True
-
-    def knows(self, batch: int) -> bool:
-        return True
-
-
 def test_the_chore_looks_twice_mends_and_lets_rescue_take_it(
     frozen: Database, fake_clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -168,16 +156,9 @@ def test_the_chore_looks_twice_mends_and_lets_rescue_take_it(
     repository.leave(node.id)
     take_the_leases(frozen, repository)
     rescued: list[Rescued] = []
-    alone: Any = _Alone()
+    alone = Alone()
     repository.join(Membership(alone.id, "alone", "host", 1, 30.0))
-    chores = Chores(
-        repository=repository,
-        life=alone,
-        holdings=alone,
-        clock=fake_clock,
-        on_rescued=rescued.extend,
-        keeper=ManualKeeper(repository=repository, clock=fake_clock),
-    )
+    chores = lone_chores(repository, fake_clock, alone, on_rescued=rescued.extend)
     fake_clock.advance(AUDIT * 1.2)
     chores.step()
     assert (rescued, caplog.records) == ([], [])
@@ -212,18 +193,8 @@ def test_of_several_nodes_one_audits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         repository, "inspect", lambda walk, *rest: (walked.append(walk), inspect(walk, *rest))[1]
     )
-    alone: Any = _Alone()
-    several = [
-        Chores(
-            repository=repository,
-            life=alone,
-            holdings=alone,
-            clock=clock,
-            on_rescued=lambda _: 0,
-            keeper=ManualKeeper(repository=repository, clock=clock),
-        )
-        for _ in range(3)
-    ]
+    alone = Alone()
+    several = [lone_chores(repository, clock, alone) for _ in range(3)]
     clock.advance(AUDIT * 1.2)
     for chores in several:
         chores.step()

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import types
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
 from rota.core.glance import Glance
 from rota.core.task import Membership
 from rota.errors import StorageError
-from rota.storage.chores import Chores
 from rota.storage.memory import MemoryRepository
 from rota.testing.clock import FakeClock
-from rota.testing.manual import ManualKeeper
+from tests.app.audits import Alone, lone_chores
 
 
 def test_a_chore_that_failed_has_its_time_before_a_glance_brings_it_back() -> None:
     clock, tried = FakeClock(), list[str]()
     repository = MemoryRepository(clock=clock)
-    alone: Any = types.SimpleNamespace(id=1, trusted=True, knows=lambda _: True)
-    chores = Chores(
-        repository=repository,
-        life=alone,
-        holdings=alone,
-        clock=clock,
-        on_rescued=lambda _: 0,
-        keeper=ManualKeeper(repository=repository, clock=clock),
-    )
+    chores = lone_chores(repository, clock, Alone(1))
 
     def expire(limit: int) -> list[str]:
         tried.append("expire")
@@ -52,14 +41,6 @@ def test_who_is_declared_dead_is_named(caplog: pytest.LogCaptureFixture) -> None
     repository.join(Membership(7, "web-3", "host-a", 4711, 30.0))
     clock.advance(60)
     repository.join(Membership(1, "web-4", "host-b", 12, 3600.0))
-    alone: Any = types.SimpleNamespace(id=1, trusted=True, knows=lambda _: True)
-    chores = Chores(
-        repository=repository,
-        life=alone,
-        holdings=alone,
-        clock=clock,
-        on_rescued=lambda _: 0,
-        keeper=ManualKeeper(repository=repository, clock=clock),
-    )
+    chores = lone_chores(repository, clock, Alone(1))
     chores.bury()
     assert caplog.messages == ["node web-3 (7) on host-a is dead; its tasks are taken back"]

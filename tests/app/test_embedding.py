@@ -145,15 +145,19 @@ print([thread.name for thread in threading.enumerate()])
 """
 
 
-def test_a_plain_script_ends_by_itself_and_finds_its_process_untouched(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT, f"sqlite:///{tmp_path / 'a.db'}"],
+def run_as_script(program: str, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, url],
         check=False,
         capture_output=True,
         text=True,
         timeout=40,
         cwd=ROOT,
     )
+
+
+def test_a_plain_script_ends_by_itself_and_finds_its_process_untouched(tmp_path: Path) -> None:
+    done = run_as_script(SCRIPT, f"sqlite:///{tmp_path / 'a.db'}")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["42", "15", "[0, 2, 4, 6, 8]", "['MainThread']"]
 
@@ -172,14 +176,7 @@ def test_a_service_may_shut_it_down_when_its_interpreter_ends(durable: Database)
     schema = durable.options.get("schema")
     url = str(durable.target) + (f"&options=-csearch_path%3D{schema}" if schema else "")
     witness = durable.repository()
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", AT_EXIT, url],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=40,
-        cwd=ROOT,
-    )
+    done = run_as_script(AT_EXIT, url)
     assert (done.returncode, done.stderr) == (0, "")
     assert witness.nodes() == []
 

@@ -17,17 +17,8 @@ from rota.storage.keeper import Keeper
 from rota.storage.memory import MemoryRepository
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import NodeHandle
+from tests.app.audits import Alone
 from tests.storage.shelf import DAY, Shelf, end, made
-
-
-class _Alone:
-    """A living node and nothing held, as far as the chores ask."""
-
-    id = 4711
-    trusted = True
-
-    def knows(self, batch: int) -> bool:
-        return True
 
 
 class _Turns(Keeper):
@@ -44,7 +35,7 @@ class _Turns(Keeper):
 def test_of_several_nodes_one_at_a_time_archives_and_one_tidies() -> None:
     clock = FakeClock()
     repository = MemoryRepository(clock=clock)
-    alone: Any = _Alone()
+    alone: Any = Alone()
     shelf = Shelf()
     keepers = [_Turns(clock, repository, archive) for archive in (None, None, shelf, shelf, None)]
     chores = [
@@ -71,7 +62,7 @@ def test_of_several_nodes_one_at_a_time_archives_and_one_tidies() -> None:
 def test_what_was_left_over_is_done_sooner() -> None:
     clock = FakeClock()
     repository = MemoryRepository(clock=clock)
-    alone: Any = _Alone()
+    alone: Any = Alone()
     one = _Turns(clock, repository, None)
     chores = Chores(
         repository=repository,
