@@ -11,7 +11,7 @@ from typing import Any
 from rota.app.blocking import BlockingHandle, LoopCaller
 from rota.app.chains import Routes, build_chain, end_of_chain
 from rota.app.holdback import Holdback
-from rota.app.requests import Requests
+from rota.app.requests import Requests, may_be_claimed
 from rota.app.settings import Settings
 from rota.app.soon import Soon
 from rota.app.switchboard import Switchboard
@@ -41,6 +41,7 @@ from rota.middleware.retry import RetryMiddleware
 from rota.middleware.storage import TURN, StorageMiddleware
 from rota.middleware.timeout import TimeoutMiddleware
 from rota.registry import WorkRegistry
+from rota.scheduler.dispatcher import GIVE_WAY_EVERY
 from rota.scheduler.engine import Engine
 from rota.scheduler.executor import Executor, Held
 from rota.scheduler.lazy import ParamsLoader
@@ -104,6 +105,7 @@ class House:
             clock=clock,
             may_start=lambda: self.life.may_start and self.life.unfit is None,
             on_free=self.wires.freed,
+            give_way_every=1 if repository.embedded else GIVE_WAY_EVERY,
         )
         self.engine.start()
         self._build_chain()
@@ -317,7 +319,7 @@ class House:
     def _entered(self, requests: Sequence[ScheduleRequest], answers: Sequence[Inserted]) -> None:
         """Tell who waits for work: now, or once the caller's transaction has committed."""
         both = zip(requests, answers, strict=True)
-        entered = [request for request, answer in both if _may_run(request, answer)]
+        entered = [request for request, answer in both if may_be_claimed(request, answer)]
         if not entered:
             return
         connection = entered[0].connection
@@ -387,12 +389,6 @@ class House:
         if callable(own):
             return seconds(own(claimed.attempt), "backoff")
         return (decode_options(claimed.options).backoff or Backoff()).delay(claimed.attempt)
-
-
-def _may_run(request: ScheduleRequest, answer: Inserted) -> bool:
-    """Whether there is something new to claim: created, or replaced while it waited."""
-    replaced = request.on_conflict == "replace" and answer.state is Stored.SCHEDULED
-    return answer.created or replaced
 
 
 async def _as_created(requests: list[ScheduleRequest]) -> list[Inserted]:

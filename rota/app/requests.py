@@ -15,6 +15,7 @@ from rota.core.names import check_key, check_work
 from rota.core.options import FollowUp, Options
 from rota.core.request import OnConflict, ScheduleRequest, Unique
 from rota.core.shown import shown
+from rota.core.task import Inserted, Stored
 from rota.errors import InvalidArgument
 from rota.registry import Bound, Work, WorkOptions, WorkRegistry
 
@@ -328,3 +329,9 @@ def _on_conflict(value: object) -> OnConflict:
         f"on_conflict is {shown(value)}; it must be 'raise', 'return' or 'replace'",
         field="on_conflict",
     )
+
+
+def may_be_claimed(request: ScheduleRequest, answer: Inserted) -> bool:
+    """Whether there is something new to claim: created, or replaced while it waited."""
+    replaced = request.on_conflict == "replace" and answer.state is Stored.SCHEDULED
+    return answer.created or replaced

@@ -361,6 +361,10 @@ class Repository(
     def durable(self) -> bool:
         """Whether anything survives the process."""
 
+    @property
+    def embedded(self) -> bool:
+        """Whether its statements run in this process, and wait for its interpreter between two."""
+
     def open(self) -> None:
         """Connect and check the schema. Raises a ``StorageError`` that says what to do."""
 

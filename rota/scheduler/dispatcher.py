@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ log: logging.Logger = logging.getLogger("rota.scheduler")
 #: that a short run's objects are gone before the garbage collector comes by; enough that the
 #: turn itself is cheap.
 STARTS_PER_TURN = 32
+#: After so many turns that left something to start, the loop gives way to the threads.
+GIVE_WAY_EVERY = 4
 _NEVER = float("inf")
 
 
@@ -65,6 +68,17 @@ class Entry:
         """It will never start: the engine stops."""
 
 
+def _give_way() -> None:
+    """Let a thread that waits for the interpreter have it.
+
+    A loop that is never idle gives the interpreter away at each look for events, but for too
+    short a time to be taken; and each of these wakes those who wait, who then begin the interval
+    anew after which they may insist on it (``take_gil`` in CPython's ``ceval_gil.h``). Any sleep
+    is long enough: Linux makes 50 µs of it (``PR_SET_TIMERSLACK`` in prctl(2)).
+    """
+    time.sleep(1e-6)
+
+
 class Dispatcher:
     """Slots and the order of taking them; all on the event loop's thread.
 
@@ -82,6 +96,8 @@ class Dispatcher:
         limits: Mapping[str, int] | None = None,
         may_start: Callable[[], bool] = lambda: True,
         on_free: Callable[[], object] = lambda: None,
+        give_way_every: int = GIVE_WAY_EVERY,
+        give_way: Callable[[], object] = _give_way,
     ) -> None:
         self._loop = loop
         self._clock = clock
@@ -90,6 +106,8 @@ class Dispatcher:
         self._on_due = self._fall_due  # bound once, not once for each entry
         self._may_start = may_start
         self._on_free = on_free
+        self._give_way = give_way
+        self._full_turns = 0
         self._ready = Line()
         self._waiting: dict[str, Line] = {}
         self._by_queue: Counter[str] = Counter()
@@ -101,6 +119,7 @@ class Dispatcher:
         self._idle.set()
         self.limits: dict[str, int] = dict(limits or {})
         self.concurrency = concurrency
+        self.give_way_every = give_way_every
         self.running: int = 0  #: slots taken, also by overdue threads
         self.overdue: int = 0  #: of these: runs whose outcome is out, but whose thread goes on
         self.received: int = 0  #: entries ever added
@@ -228,7 +247,9 @@ class Dispatcher:
         limits = self.limits
         while self.running < self.concurrency:
             if self.running >= most:
-                self._turn_soon()
+                if self._ready:
+                    self._turn_soon()
+                    self._end_full_turn()
                 return
             place = self._ready.pop()
             if place is None:
@@ -241,6 +262,12 @@ class Dispatcher:
                     continue
                 self._by_queue[entry.queue] += 1
             self._start(entry)
+
+    def _end_full_turn(self) -> None:
+        self._full_turns += 1
+        if self._full_turns >= self.give_way_every:
+            self._full_turns = 0
+            self._give_way()
 
     def _hold_back(self, queue: str, place: Place) -> None:
         line = self._waiting.get(queue)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from rota.core.clock import Clock, Seconds, SystemClock, instant, seconds
 from rota.errors import InvalidArgument, SchedulerNotRunning
-from rota.scheduler.dispatcher import Dispatcher, Entry
+from rota.scheduler.dispatcher import GIVE_WAY_EVERY, Dispatcher, Entry
 from rota.scheduler.processes import ProcessRunner
 from rota.scheduler.threads import ThreadRunner
 from rota.scheduler.timer import Timer
@@ -137,12 +137,14 @@ class Engine:
         clock: Clock | None = None,
         may_start: Callable[[], bool] = lambda: True,
         on_free: Callable[[], object] = lambda: None,
+        give_way_every: int = GIVE_WAY_EVERY,
     ) -> None:
         self._concurrency = check_concurrency(concurrency)
         self._limits = limits
         self._clock: Clock = clock or SystemClock()
         self._may_start = may_start
         self._on_free = on_free
+        self._give_way_every = give_way_every
         self._timer: Timer | None = None
         self._dispatcher: Dispatcher | None = None
         self._threads: ThreadRunner | None = None
@@ -207,6 +209,7 @@ class Engine:
             limits=self._limits,
             may_start=self._may_start,
             on_free=self._on_free,
+            give_way_every=self._give_way_every,
         )
 
     async def stop(self, timeout: Seconds | None = None) -> None:

@@ -14,6 +14,7 @@ from rota.errors import (
     DuplicateTask,
     TaskFailed,
 )
+from rota.scheduler.dispatcher import GIVE_WAY_EVERY
 from tests.conftest import Database
 
 
@@ -283,3 +284,14 @@ async def test_a_waiting_task_can_be_changed(database: Database, works: WorkRegi
         changed = await handle.update(params={"text": "after"}, priority=7, delay=0)
         assert (changed.version, changed.priority) == (2, 7)
         assert await handle.result(timeout=20) == "after"
+
+
+async def test_the_loop_gives_way_most_where_the_database_is_in_its_process(
+    database: Database, works: WorkRegistry
+) -> None:
+    async with database.scheduler(works) as scheduler:
+        dispatcher = scheduler._house.engine.dispatcher  # type: ignore[union-attr]
+        embedded = database.repository().embedded
+
+        assert embedded is (database.kind != "postgres")
+        assert dispatcher.give_way_every == (1 if embedded else GIVE_WAY_EVERY)

@@ -26,6 +26,7 @@ class Floor:
         concurrency: int = 2,
         limits: Mapping[str, int] | None = None,
         on_free: Callable[[], object] = lambda: None,
+        **how: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = FakeClock()
@@ -40,6 +41,7 @@ class Floor:
             limits=limits,
             may_start=lambda: self.allowed,
             on_free=on_free,
+            **how,
         )
 
     def add(self, name: str = "", *, wait: float = 0.0, **how: Any) -> Probe:

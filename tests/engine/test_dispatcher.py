@@ -8,6 +8,7 @@ import logging
 
 import pytest
 
+from rota.scheduler.dispatcher import STARTS_PER_TURN
 from tests.engine.parts import Floor, turns
 
 
@@ -51,6 +52,32 @@ async def test_what_is_not_due_waits_for_its_time() -> None:
     floor.clock.advance(0.1)
     await turns()
     assert floor.names == ["later"]
+
+
+@pytest.mark.parametrize(("every", "times"), [(1, 9), (4, 2)])
+async def test_a_loop_with_no_end_of_work_gives_way_to_threads(every: int, times: int) -> None:
+    given: list[int] = []
+    floor = Floor(
+        concurrency=1_000,
+        give_way_every=every,
+        give_way=lambda: given.append(len(floor.started)),
+    )
+    for _ in range(STARTS_PER_TURN * 10):
+        floor.add().gate.set()
+    await turns(50)
+    assert len(floor.started) == STARTS_PER_TURN * 10
+    # Before it starts on the next: what this turn began takes its first step a turn later.
+    assert given == [STARTS_PER_TURN * (every * n - 1) for n in range(1, times + 1)]
+
+
+async def test_a_turn_that_started_all_there_was_gives_nobody_way() -> None:
+    given: list[None] = []
+    floor = Floor(concurrency=1_000, give_way_every=1, give_way=lambda: given.append(None))
+    for _ in range(10):
+        for _ in range(STARTS_PER_TURN):
+            floor.add().gate.set()
+        await turns()
+    assert (len(floor.started), given) == (STARTS_PER_TURN * 10, [])
 
 
 async def test_a_burst_does_not_hold_up_the_loop() -> None:

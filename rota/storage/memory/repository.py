@@ -40,6 +40,10 @@ class MemoryRepository(
     def durable(self) -> bool:
         return False
 
+    @property
+    def embedded(self) -> bool:
+        return True
+
     def open(self) -> None:
         """Nothing to connect to."""
 

@@ -41,6 +41,7 @@ class PostgresRepository(
     """
 
     durable = True
+    embedded = False
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class SQLiteRepository(
     """
 
     durable = True
+    embedded = True
 
     def __init__(
         self,
