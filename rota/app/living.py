@@ -12,6 +12,7 @@ from functools import partial
 from rota.app.declaring import declare
 from rota.app.house import House
 from rota.app.keeping import state_keeping
+from rota.core.answer import Answer
 from rota.core.clock import Clock
 from rota.core.run import Stop
 from rota.errors import ForkedScheduler, SchedulerNotRunning, StorageUnavailable
@@ -224,35 +225,16 @@ async def _joined(join: Callable[[], object]) -> None:
     Not the loop's executor: that one takes nothing any more once the interpreter ends, when a
     service may shut down by ``atexit``. There, from Python 3.12 on, no thread starts either.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def call() -> None:
-        error: BaseException | None = None
-        try:
-            join()
-        except BaseException as raised:  # noqa: BLE001 - it is raised where it is waited for
-            error = raised
-        loop.call_soon_threadsafe(_settle, done, error)
-
-    thread = threading.Thread(target=call, name="rota-join", daemon=True)
+    answer: Answer[object] = Answer()
+    thread = threading.Thread(target=answer.call, args=(join,), name="rota-join", daemon=True)
     try:
         thread.start()
     except RuntimeError:
-        call()
-        await done
+        answer.call(join)
+        await answer.future
     else:
-        await done
+        await answer.future
         thread.join()  # it has said its last word: a shutdown leaves no thread behind
-
-
-def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
-    if done.cancelled():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
 
 
 async def _stopped(house: House, stop: object, join: object) -> None:

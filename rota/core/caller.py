@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from rota.core.answer import Answer
 from rota.errors import WrongThread
 
 T = TypeVar("T")
@@ -35,21 +35,11 @@ class CallingThread:
 
         Raises ``WrongThread`` if the thread does not wait any more.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def settle(value: Any, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
-
-        self._inbox.put((fn, lambda *came: loop.call_soon_threadsafe(settle, *came)))
+        answer: Answer[T] = Answer()
+        self._inbox.put((fn, answer.settle))
         if self._left:
             self._refuse()
-        return await future
+        return await answer.future
 
     def post(self, fn: Callable[[], object]) -> None:
         """Called on the loop: have the thread call ``fn`` before the verb returns."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import queue
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
+from rota.core.answer import Answer
 from rota.core.clock import Clock
 from rota.errors import ForkedScheduler, SchedulerNotRunning
 
@@ -153,31 +154,9 @@ class Offload:
         """
         if os.getpid() != self._process:
             raise ForkedScheduler
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def settle(value: T | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(value)  # type: ignore[arg-type]
-
-        def call() -> None:
-            value: T | None = None
-            problem: BaseException | None = None
-            try:
-                value = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - carried to the waiter
-                problem = error
-            try:
-                loop.call_soon_threadsafe(settle, value, problem)
-            except RuntimeError:
-                log.debug("%s: the loop was closed before its answer came", self._name)
-
-        self._submit(call)
-        return await future
+        answer: Answer[T] = Answer()
+        self._submit(partial(answer.call, partial(fn, *args, **kwargs)))
+        return await answer.future
 
     def close(self) -> None:
         """End the threads once they have done what they were given."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from rota.core.answer import Answer
 from rota.core.caller import calling_thread
 from rota.errors import InvalidArgument
 
@@ -161,37 +162,24 @@ async def _run_apart(given: Any, kind: str, fn: Callable[[object], T]) -> T:
 
     A caller that is cancelled gets its connection back once the statement has been ended.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+    answer: Answer[T] = Answer()
     used: list[Any] = []
 
-    def call() -> None:
-        value: Any = None
-        problem: BaseException | None = None
-        try:
-            used.append(_plain(given, kind))
-            value = fn(used[0])
-        except BaseException as error:  # noqa: BLE001 - carried to the waiter
-            problem = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(_settle, future, value, problem)
+    def call() -> T:
+        used.append(_plain(given, kind))
+        return fn(used[0])
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(call,), name="rota-guest", daemon=True).start()
+    where = contextvars.copy_context()
+    threading.Thread(
+        target=where.run, args=(answer.call, call), name="rota-guest", daemon=True
+    ).start()
     try:
-        return await asyncio.shield(future)
+        return await asyncio.shield(answer.future)
     except asyncio.CancelledError:
         threading.Thread(target=_interrupt, args=(used,), name="rota-guest", daemon=True).start()
-        await asyncio.wait([future])
-        future.exception()
+        await asyncio.wait([answer.future])
+        answer.future.exception()
         raise
-
-
-def _settle(future: asyncio.Future[Any], value: Any, problem: BaseException | None) -> None:
-    if problem is None:
-        future.set_result(value)
-    else:
-        future.set_exception(problem)
 
 
 def _interrupt(used: list[Any]) -> None:
