@@ -16,7 +16,7 @@ from rota.core.task import Membership, Stored
 from rota.errors import DataRefused, StorageUnavailable
 from rota.storage.sqlite import SQLiteRepository
 from rota.storage.sqlite.connections import raw
-from rota.storage.sqlite.signals import OFTENEST, SELDOMEST
+from rota.storage.sqlite.signals import OFTENEST, SELDOMEST, SELDOMEST_ALONE
 from rota.storage.sqlite.writer import Writer
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import a_task, some_tasks
@@ -245,6 +245,13 @@ def test_a_file_that_has_been_quiet_is_looked_at_less_often(
     at_first, later, in_the_end, again = pauses
     assert at_first == again == OFTENEST
     assert OFTENEST < later < in_the_end == SELDOMEST
+
+    ear._quiet_since = time.monotonic() - 3600.0
+    for node in (1, 2):
+        repository.join(Membership(node, "n", "h", 1, 30.0))
+        repository.glance(1, None)
+        assert ear.wait(PATIENCE) is None
+    assert pauses[-2:] == [SELDOMEST_ALONE, SELDOMEST]
 
 
 def test_an_id_that_is_taken_is_answered_even_if_nobody_expected_it(

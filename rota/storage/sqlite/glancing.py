@@ -89,6 +89,11 @@ class SQLiteGlancing:
             moment=now / 1e6,
         )
 
+    def seen_alone(self, node: int) -> bool:
+        """Whether its last glance saw no other node; False before the first."""
+        known = self._seen.get(node)
+        return known is not None and not known.peers
+
     def _look(self, node: int, queues: Queues) -> Seen:
         # Before the statement: what is written in between is seen twice rather than not at all.
         stamp = self._desk.stamp()

@@ -145,10 +145,11 @@ class SQLiteRepository(
         """Nothing: SQLite's busy timeout ends a wait, and callers give up by themselves."""
         return 0
 
-    def signals(self, node: int) -> VersionSignals:  # noqa: ARG002 - no commit tells its node
+    def signals(self, node: int) -> VersionSignals:
         """This node's ears."""
         ear = VersionSignals(
             version=self._writer.version,
+            alone=lambda: self.seen_alone(node),
             clock=self._clock,
             tell=self._tell,
             forget=self._forget,

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from rota.core.clock import Clock
 from rota.core.task import Lane
 
-#: Seconds between two looks: a tenth of the time it has been quiet, but not less or more.
-OFTENEST, SELDOMEST = 0.005, 0.25
+#: Seconds between two looks: a tenth of the time it has been quiet, but not less or more; a
+#: node alone has nobody but a passing command or a program of somebody else's to hear of.
+OFTENEST, SELDOMEST, SELDOMEST_ALONE = 0.005, 0.25, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +28,21 @@ class VersionSignals:
     """One node's ears; nobody needs to announce, since every commit can be noticed.
 
     ``version`` changes with every commit of another connection. Nodes that share one
-    repository object share its connection, so ``announce`` tells those.
+    repository object share its connection, so ``announce`` tells those. ``alone`` says
+    whether no other node was seen.
     """
 
     def __init__(
         self,
         *,
         version: Callable[[], int],
+        alone: Callable[[], bool],
         clock: Clock,
         tell: Callable[[VersionSignals], None],
         forget: Callable[[VersionSignals], None],
     ) -> None:
         self._version = version
+        self._alone = alone
         self._clock = clock
         self._tell = tell
         self._forget = forget
@@ -78,7 +82,8 @@ class VersionSignals:
                 self._woken.clear()
                 return SomethingWritten() if self._heard() else None
             quiet = time.monotonic() - self._quiet_since
-            self._woken.wait(min(left, SELDOMEST, max(OFTENEST, quiet / 10)))
+            longest = SELDOMEST_ALONE if self._alone() else SELDOMEST
+            self._woken.wait(min(left, longest, max(OFTENEST, quiet / 10)))
 
     def interrupt(self) -> None:
         """End the wait, or the next one."""
