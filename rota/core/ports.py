@@ -297,6 +297,9 @@ class NodeStore(Protocol):
         so that this code cannot work with it any more: the node drains and stops.
         """
 
+    def cut_off(self) -> bool:
+        """Whether the database has ended the calling thread's session; asks nobody for it."""
+
     def leave(self, node: int) -> None:
         """Remove the incarnation; tasks it still holds become claimable like a dead node's."""
 

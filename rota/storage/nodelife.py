@@ -146,7 +146,8 @@ class NodeLife:
         now = self._clock.monotonic()
         if not self._joined.is_set():
             self.join()
-        elif now >= self._next_beat:
+        elif now >= self._next_beat or self._repository.cut_off():
+            # With its session went the lock that says we live, and others shorten our lease.
             self._beat(now)
         self._look_for_cancels()
         return min(LOOK_FOR_CANCELS, max(0.0, self._next_beat - self._clock.monotonic()))

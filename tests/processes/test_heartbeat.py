@@ -88,6 +88,18 @@ def test_that_a_node_may_start_again_is_told_when_it_may(
     assert told == [True] * 3
 
 
+def test_a_node_whose_session_was_ended_beats_before_its_time(
+    life: NodeLife, repository: SQLiteRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats: list[int] = []
+    monkeypatch.setattr(repository, "beat", lambda node, _: beats.append(node) or True)
+    life.step()
+    assert beats == []
+    monkeypatch.setattr(repository, "cut_off", lambda: True)
+    life.step()
+    assert beats == [life.id]
+
+
 def test_a_beat_that_was_answered_after_a_lease_permits_nothing(
     repository: SQLiteRepository, fake_clock: FakeClock
 ) -> None:

@@ -101,6 +101,7 @@ class FaultyRepository:
     """One process's view of the shared memory repository."""
 
     durable = False
+    embedded = False
 
     def __init__(
         self,
@@ -129,6 +130,9 @@ class FaultyRepository:
 
     def abort_overdue(self) -> int:
         return 0
+
+    def cut_off(self) -> bool:
+        return False  # no lock goes with a connection here
 
     def signals(self, node: int) -> FaultySignals:
         ear = self.shared.signals(node)

@@ -227,6 +227,24 @@ class TestRefused:
             PostgresRepository("postgresql://h/d", clock=SystemClock(), schema=schema)
 
 
+def test_a_session_that_the_server_ended_is_noticed_without_a_statement(
+    postgres_url: str, repository: PostgresRepository
+) -> None:
+    node = new_incarnation()
+    repository.join(Membership(node, "n", "h", 1, 30.0))
+    assert not repository.cut_off()
+    with repository._connections.session() as session:
+        pid = session.raw.info.backend_pid
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        # Returns once it is gone: its last word is on the line by then.
+        assert admin.execute("select pg_terminate_backend(%s, 5000)", (pid,)).fetchone() == (True,)
+    assert repository.cut_off()
+    with pytest.raises(StorageUnavailable):
+        repository.beat(node, 30.0)
+    assert repository.beat(node, 30.0)
+    assert not repository.cut_off()
+
+
 def test_the_server_is_shared_by_schemas_that_do_not_see_each_other(
     postgres_url: str, empty_schema: str, repository: PostgresRepository
 ) -> None:

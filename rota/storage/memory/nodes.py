@@ -32,6 +32,9 @@ class MemoryNodes:
             book.nodes[node] = (known[0]._replace(lease=lease), book.now() + span(lease))
             return True
 
+    def cut_off(self) -> bool:
+        return False
+
     def leave(self, node: int) -> None:
         with self._book.lock:
             self._book.nodes.pop(node, None)

@@ -32,6 +32,10 @@ class PostgresNodes(Parts):
         ledger.require(*standing, url=shown(self._connections.url), schema=self._schema)
         return True
 
+    def cut_off(self) -> bool:
+        """Whether the server has ended this thread's session, and with it the lock it held."""
+        return self._connections.cut_off()
+
     def leave(self, node: int) -> None:
         """Remove the incarnation; what it still holds is anybody's to rescue."""
         with self._connections.session() as session:

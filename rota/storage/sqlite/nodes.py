@@ -33,6 +33,9 @@ class SQLiteNodes:
         ledger.require(*standing, url=f"sqlite:///{self._desk.path}")
         return True
 
+    def cut_off(self) -> bool:
+        return False  # nobody but this process can end its connection
+
     def leave(self, node: int) -> None:
         self._desk.write(lambda conn: rescuing.leave(raw(conn), node))
         self._desk.locks.drop(node)
