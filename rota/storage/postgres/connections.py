@@ -287,9 +287,9 @@ class Connections:
 
     def _mine(self) -> Session:
         session: Session | None = getattr(self._local, "session", None)
-        if session is not None and not session.raw.closed:
+        if session is not None:
             # One that held a lock is used once more: its thread must hear that the lock is gone.
-            if session.advisory or not session.hung_up():
+            if not session.raw.closed and (session.advisory or not session.hung_up()):
                 return session
             self._drop(session)
         if self._closed:
