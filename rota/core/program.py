@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
+
+from rota.core.answer import Answer
 
 #: After a request to end, a program gets so many seconds before it is killed.
 GRACE = 1.0
@@ -23,12 +25,12 @@ class Program:
     together with the waiter.
     """
 
-    __slots__ = ("_loop", "_popen", "gone")
+    __slots__ = ("_ended", "_started", "gone")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._popen: asyncio.Future[subprocess.Popen[bytes]] = loop.create_future()
-        self.gone: asyncio.Future[int] = loop.create_future()
+    def __init__(self) -> None:
+        self._started: Answer[subprocess.Popen[bytes]] = Answer()
+        self._ended: Answer[int] = Answer()
+        self.gone: asyncio.Future[int] = self._ended.future
 
     @classmethod
     async def start(
@@ -39,33 +41,34 @@ class Program:
         ``shield_interrupt`` starts it with SIGINT blocked. Raises the ``OSError`` of a
         program that cannot be started. A start that is cancelled leaves nothing behind.
         """
-        program = cls(asyncio.get_running_loop())
+        program = cls()
         threading.Thread(
             target=program._live,
             args=(command, shield_interrupt, options),
             name="rota-program",
             daemon=True,
         ).start()
+        started = program._started.future
         try:
-            await asyncio.wait([program._popen])
+            await asyncio.wait([started])
         except asyncio.CancelledError:
-            await through_cancels(program._popen)
-            if program._popen.exception() is None:
+            await through_cancels(started)
+            if started.exception() is None:
                 program.send(signal.SIGKILL)
                 await program.ended()
             raise
-        program._popen.result()
+        started.result()
         return program
 
     @property
     def pid(self) -> int:
         """Its process id; somebody else's, perhaps, once it is gone."""
-        return self._popen.result().pid
+        return self._started.future.result().pid
 
     def send(self, number: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
         if not self.gone.done():
-            self._popen.result().send_signal(number)
+            self._started.future.result().send_signal(number)
 
     def send_group(self, number: int) -> None:
         """Send a signal to its process group, of which it must have been started as the head.
@@ -87,15 +90,10 @@ class Program:
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             popen = subprocess.Popen(command, **options)  # noqa: S603 - never through a shell
         except Exception as error:  # noqa: BLE001 - raised where it was asked for
-            self._tell(self._popen.set_exception, error)
+            self._started.settle(None, error)
             return
-        self._tell(self._popen.set_result, popen)
-        status = popen.wait()
-        self._tell(self.gone.set_result, status)
-
-    def _tell(self, settle: Callable[[Any], None], value: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody to tell
-            self._loop.call_soon_threadsafe(settle, value)
+        self._started.settle(popen, None)
+        self._ended.settle(popen.wait(), None)
 
 
 async def through_cancels(future: asyncio.Future[Any]) -> None:

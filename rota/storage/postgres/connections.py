@@ -239,7 +239,7 @@ class Connections:
     def cut_off(self) -> bool:
         """Whether the server has ended this thread's session; no round trip."""
         session: Session | None = getattr(self._local, "session", None)
-        return session is not None and (session.raw.closed or session.hung_up())
+        return session is not None and session.hung_up()
 
     def give_back(self) -> None:
         """Close this thread's session, unless it holds the lock that shows a node lives."""
