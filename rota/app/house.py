@@ -93,7 +93,7 @@ class House:
             lease=settings.lease,
             on_dead=self.wires.dying,
             on_joined=self.wires.joined,
-            holding=lambda: self.sync.claiming or len(self.holdings) > 0,
+            holding=lambda: self.sync.claiming or bool(self.holdings),
             on_cancels=self.wires.cancels,
             on_may_start=self.wires.may_start,
             on_unfit=self.wires.unfit,
@@ -103,7 +103,7 @@ class House:
             concurrency=settings.concurrency,
             limits=settings.limits,
             clock=clock,
-            may_start=lambda: self.life.may_start and self.life.unfit is None,
+            may_start=lambda: not self.closing and self.life.may_start and self.life.unfit is None,
             on_free=self.wires.freed,
             give_way_every=1 if repository.embedded else GIVE_WAY_EVERY,
         )

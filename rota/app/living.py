@@ -18,6 +18,7 @@ from rota.core.run import Stop
 from rota.errors import ForkedScheduler, SchedulerNotRunning, StorageUnavailable
 from rota.scheduler.executor import Held
 from rota.storage.restoring import restore
+from rota.storage.shortcut import Shortcut
 from rota.storage.sync import RestoreReport
 
 log: logging.Logger = logging.getLogger("rota")
@@ -47,6 +48,14 @@ async def move_in(house: House, *, start_timeout: float) -> RestoreReport:
             duty.start()
     if not house.settings.client_only:
         house.firing.start()
+        house.inserter.shortcut = Shortcut(
+            sync=house.sync,
+            slots=house.intake,
+            life=house.life,
+            holdings=house.holdings,
+            queues=house.settings.queues,
+            alone=house.routes.alone,
+        )
     house.wires.look_over()
     return report
 
@@ -117,11 +126,16 @@ async def restore_again(house: House, wait: float) -> RestoreReport:
 async def wind_down(house: House) -> None:
     """Stop firing and claiming, hand back what waits; what runs goes on. Twice is fine."""
     house.closing = True
-    dispatcher = house.engine.dispatcher
     await house.firing.stop()
     await _within(house.clock, house.soon.flush(), LAST_WRITES)
     await _stopped(house, house.sync.duty.stop, house.sync.duty.join)
     house.keeper.stop()
+    _hand_back(house)
+
+
+def _hand_back(house: House) -> None:
+    """What has not started is for others."""
+    dispatcher = house.engine.dispatcher
     for entry in dispatcher.holding():
         if isinstance(entry, Held) and dispatcher.withdraw(entry):
             house.intake.give_back(entry)
@@ -142,6 +156,8 @@ async def _clear(house: House, timeout: float | None) -> None:
     await wind_down(house)
     await _let_end(house, timeout)
     await _within(house.clock, house.inserter.drain(), LAST_WRITES)
+    await asyncio.sleep(0)  # what an insert that was under way took along is there now
+    _hand_back(house)
     await house.offload.run(house.finisher.flush, LAST_WRITES)
     if unwritten := house.finisher.unwritten:
         log.error("%d outcomes could not be written; their tasks will run again", unwritten)

@@ -334,4 +334,4 @@ def _on_conflict(value: object) -> OnConflict:
 def may_be_claimed(request: ScheduleRequest, answer: Inserted) -> bool:
     """Whether there is something new to claim: created, or replaced while it waited."""
     replaced = request.on_conflict == "replace" and answer.state is Stored.SCHEDULED
-    return answer.created or replaced
+    return answer.claimed is None and (answer.created or replaced)

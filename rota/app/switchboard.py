@@ -211,8 +211,9 @@ class Switchboard:
 
     def freed(self) -> None:
         """A slot is free; on the loop."""
-        if not self._house.closing and self._house.intake.hungry():
-            self._house.sync.duty.wake()
+        house = self._house
+        if not house.closing and house.sync.lanes.wanting and house.intake.hungry():
+            house.sync.duty.wake()
 
     def written(
         self, node: int, finishes: Sequence[Finish], states: Sequence[Stored | None]

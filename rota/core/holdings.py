@@ -19,6 +19,7 @@ class Holdings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._left: Counter[int] = Counter()
+        self._expected: set[int] = set()
         self._next = 1
 
     def reserve(self, count: int) -> int:
@@ -27,6 +28,16 @@ class Holdings:
             first = self._next
             self._next += count
             return first
+
+    def expect(self, batch: int) -> None:
+        """Tasks of this batch may be in the database already, and their answer on its way."""
+        with self._lock:
+            self._expected.add(batch)
+
+    def expect_no_more(self, batch: int) -> None:
+        """The answer is here, or will not come."""
+        with self._lock:
+            self._expected.discard(batch)
 
     def add(self, claimed: Iterable[Claimed]) -> None:
         """Count freshly claimed tasks."""
@@ -45,14 +56,20 @@ class Holdings:
         return over
 
     def knows(self, batch: int) -> bool:
-        """Whether something of the batch is still to end."""
+        """Whether something of the batch is still to end, or on its way here."""
         with self._lock:
-            return self._left.get(batch, 0) > 0
+            return self._left.get(batch, 0) > 0 or batch in self._expected
 
     def clear(self) -> None:
         """Forget all: the incarnation died, its leases are somebody else's."""
         with self._lock:
             self._left.clear()
+            self._expected.clear()
+
+    def __bool__(self) -> bool:
+        """Whether anything is held, or on its way here."""
+        with self._lock:
+            return bool(self._left or self._expected)
 
     def __len__(self) -> int:
         with self._lock:

@@ -12,6 +12,7 @@ from rota.core.keeping_store import KeepingStore
 from rota.core.looking import LookingStore
 from rota.core.recurring_store import RecurringStore
 from rota.core.task import (
+    Along,
     Attempt,
     CancelNotice,
     Change,
@@ -72,7 +73,12 @@ class TaskStore(Protocol):
     """Put tasks in, look at them, change them while they wait."""
 
     def insert(
-        self, tasks: Sequence[NewTask], *, repeated: bool = False, together: bool = False
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        repeated: bool = False,
+        together: bool = False,
+        along: Along | None = None,
     ) -> list[Inserted]:
         """Write the tasks, all or none; one answer each, in order.
 
@@ -82,6 +88,11 @@ class TaskStore(Protocol):
         meet another (``on_conflict="raise"``) and does raises ``DuplicateTask``, with
         nothing written. Raises ``LeaseLost``, with nothing
         written, when a task's ``fence`` is no longer its parent's token.
+
+        Those ``along`` names are created working, under one lease of its token; the answer has
+        what a claim would have. Waiting as ever, and with nothing claimed: all of a node that is
+        not entered any more, those of a paused queue, and all when one of the tasks is
+        ``keyed``, met another, or the call is ``repeated``.
         """
 
     def insert_in(

@@ -168,13 +168,15 @@ class NewTask(NamedTuple):
         return self.given_id or self.unique is not None or self.fence is not None
 
 
-class Inserted(NamedTuple):
-    """What became of one insert: created, or the task that was there already."""
+class Along(NamedTuple):
+    """Who takes which tasks along with their insert, in the same transaction, under which token.
 
-    id: str
-    created: bool
-    state: Stored
-    by_key: bool = False  #: what was met was the unique key, not the id
+    ``ids`` are of tasks that are due at once, and as many as there is room for.
+    """
+
+    node: int
+    batch: int
+    ids: frozenset[str]
 
 
 class Lane(NamedTuple):
@@ -214,6 +216,16 @@ class Claimed(NamedTuple):
     parent: str | None
     recurring: str | None
     fire_at: int | None
+
+
+class Inserted(NamedTuple):
+    """What became of one insert: created, or the task that was there already."""
+
+    id: str
+    created: bool
+    state: Stored
+    by_key: bool = False  #: what was met was the unique key, not the id
+    claimed: Claimed | None = None  #: created, and taken along with it
 
 
 class Ending(IntEnum):

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 from rota.core.clock import Clock
 from rota.core.conflict import is_own
 from rota.core.duty import Duty, Offload
 from rota.core.ports import TaskStore
-from rota.core.task import Inserted, NewTask
+from rota.core.task import Along, Inserted, NewTask
 from rota.errors import DataRefused, SchedulerNotRunning, StorageUnavailable
 
 log: logging.Logger = logging.getLogger("rota.middleware")
@@ -23,6 +24,19 @@ GROUP_LIMIT = 2_000
 DIRECT_LIMIT = 50
 #: One of so many calls lets the loop turn: together they take less than a millisecond.
 DIRECT_IN_A_ROW = 16
+
+
+class Shortcut(Protocol):
+    """Has tasks taken along with their insert, and takes them in."""
+
+    def along(self, tasks: Sequence[NewTask]) -> Along | None:
+        """Which of these, and under which token; None: none."""
+
+    def took(self, along: Along, answers: Sequence[Inserted], received: float) -> None:
+        """The insert was written; the answers have what was taken, at this monotonic time."""
+
+    def lost(self, along: Along) -> None:
+        """It may have been written or not: the insert raised."""
 
 
 class _Bundle(NamedTuple):
@@ -40,7 +54,8 @@ class Inserter:
     gathers by itself. Once handed over a task is stored even if its caller is
     cancelled. When the database is away it tries for ``patience`` seconds, then the
     callers get ``StorageUnavailable``. ``direct`` is for a store that answers at once: then
-    few tasks are written without going through the thread.
+    few tasks are written without going through the thread. ``shortcut`` may have tasks taken
+    along, in a first try only.
     """
 
     def __init__(
@@ -55,6 +70,7 @@ class Inserter:
         close: Callable[[], object] = lambda: None,
     ) -> None:
         self._direct = direct
+        self.shortcut: Shortcut | None = None  #: set once the node may claim
         self._in_a_row = 0
         self._store = store
         self._clock = clock
@@ -77,7 +93,8 @@ class Inserter:
     async def insert(self, tasks: Sequence[NewTask]) -> list[Inserted]:
         """Write these tasks, all or none; keyed ones by themselves, so they hold up nobody."""
         if self._direct and len(tasks) <= DIRECT_LIMIT and not self._closed:
-            answers = self._insert(tasks, repeated=False, together=len(tasks) > 1)
+            answers, take = self._insert_along(tasks, together=len(tasks) > 1)
+            take()
             self._in_a_row += 1
             if self._in_a_row % DIRECT_IN_A_ROW == 1:
                 await asyncio.sleep(0)  # the others' turn, as with any other store
@@ -130,8 +147,12 @@ class Inserter:
     def _write(self, group: list[_Bundle], *, repeated: bool) -> None:
         """Write the group; refused for its data, it is halved until the culprit is alone."""
         tasks = [task for bundle in group for task in bundle.tasks]
+        take: Callable[[], object] = _nothing
         try:
-            answers = self._insert(tasks, repeated=repeated)
+            if repeated:
+                answers = self._insert(tasks, repeated=True)
+            else:
+                answers, take = self._insert_along(tasks)
         except StorageUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - carried to the caller it concerns
@@ -147,7 +168,23 @@ class Inserter:
         for bundle in group:
             settled.append((bundle, answers[at : at + len(bundle.tasks)]))
             at += len(bundle.tasks)
+        take()  # before anybody is told: who has waited for the answers may leave
         self._deliver(settled)
+
+    def _insert_along(
+        self, tasks: Sequence[NewTask], *, together: bool = False
+    ) -> tuple[list[Inserted], Callable[[], object]]:
+        """Write them, and have taken along what can start; the answers, and what lets it start."""
+        shortcut = self.shortcut
+        along = None if shortcut is None else shortcut.along(tasks)
+        if shortcut is None or along is None:
+            return self._insert(tasks, repeated=False, together=together), _nothing
+        try:
+            answers = self._store.insert(tasks, together=together, along=along)
+        except BaseException:
+            shortcut.lost(along)
+            raise
+        return answers, partial(shortcut.took, along, answers, self._clock.monotonic())
 
     def _insert(
         self, tasks: Sequence[NewTask], *, repeated: bool, together: bool = False
@@ -210,6 +247,10 @@ class Inserter:
                 self._loop.call_soon_threadsafe(_settle, settled)
             except RuntimeError:
                 log.debug("the loop was closed before %d answers came", len(settled))
+
+
+def _nothing() -> None:
+    """Nothing was taken along."""
 
 
 def _settle(settled: Sequence[tuple[_Bundle, list[Inserted] | Exception]]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from rota.core.clock import Clock
 from rota.core.eventlog import about
-from rota.core.task import Claimed, Ending, Finish
+from rota.core.task import Claimed, Ending, Finish, NewTask
 from rota.scheduler.engine import Engine
 from rota.scheduler.executor import Executor, Held, Route
 
@@ -26,9 +28,10 @@ PATIENCE = 1.0
 
 
 class Intake:
-    """Turns claimed rows into held entries, in the claimer's thread.
+    """Turns claimed rows into held entries, in the thread of whoever claimed them.
 
-    ``room`` and ``take`` are called by the claimer; ``give_back_late`` on the loop.
+    ``room`` is asked by the claimer, ``fit`` by the inserter, ``take`` is called by either;
+    ``give_back_late`` on the loop.
     Tasks of a work nobody knows here, or that is ``held_back``, are parked, free of cost.
     ``admit`` is asked for tasks that were due before this node started; what it refuses is
     cancelled.
@@ -61,6 +64,7 @@ class Intake:
         #: When this node started, on the database's clock; until it is set nothing is older.
         self.began_at: datetime | None = None
         self._handed = 0
+        self._counting = threading.Lock()
         self._rate = 0.0
         self._rate_at = clock.monotonic()
         self._rate_count = 0
@@ -82,6 +86,22 @@ class Intake:
             else None
         )
         return ready, max(0, ahead), by_queue
+
+    def fit(self, tasks: Sequence[NewTask]) -> bool:
+        """Whether all of these are known here, and there are free slots for them all."""
+        dispatcher = self._engine.dispatcher
+        starting = dispatcher.ripe + self._handed - dispatcher.received
+        if len(tasks) > dispatcher.concurrency - dispatcher.running - starting:
+            return False
+        if any(self._held_back(work) or self._route(work) is None for work in _works(tasks)):
+            return False
+        if not dispatcher.limits:
+            return True
+        asked = Counter(task.queue for task in tasks)
+        limited = asked.keys() & dispatcher.limits.keys()
+        # Whose what is about to start is, is not counted: with a limit it is waited for.
+        room = all(asked[queue] <= dispatcher.room(queue) for queue in limited)
+        return not limited or (room and not starting)
 
     def prefetch(self) -> int:
         """How many tasks beyond the slots keep them busy while the next claim is under way."""
@@ -121,7 +141,8 @@ class Intake:
                 )
         if not entries:
             return
-        self._handed += len(entries)
+        with self._counting:
+            self._handed += len(entries)
         self.hold(entries)
         try:
             self._loop.call_soon_threadsafe(self._engine.dispatcher.add, entries)
@@ -166,6 +187,10 @@ class Intake:
         except Exception:
             log.exception("should_restore raised for task %s; the task runs", item.id)
             return False
+
+
+def _works(tasks: Sequence[NewTask]) -> set[str]:
+    return {task.work for task in tasks}
 
 
 def _finish(item: Claimed, ending: Ending, reason: str | None) -> Finish:

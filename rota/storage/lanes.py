@@ -32,13 +32,20 @@ class Lanes:
 
     @property
     def active(self) -> bool:
-        """Whether some lane may hold work that is due."""
-        return any(state.ready for state in self._lanes.values())
+        """Whether some lane may hold work that is due; any thread."""
+        return any(state.ready for state in list(self._lanes.values()))
+
+    def behind(self, room: dict[str, int] | None) -> bool:
+        """Whether one of these may be in a queue that has room; any thread."""
+        lanes = list(self._lanes.items())
+        return any(
+            state.ready and (room is None or room.get(queue, 1) > 0) for (queue, _), state in lanes
+        )
 
     @property
     def wanting(self) -> bool:
-        """Whether some lane may hold work that is due, or due within the look-ahead."""
-        return any(state.ready or state.ahead for state in self._lanes.values())
+        """Whether some lane may hold work that is due, or due within the look-ahead; any thread."""
+        return any(state.ready or state.ahead for state in list(self._lanes.values()))
 
     def hint(self, queue: str, priority: int) -> None:
         """Something in this lane is due within the look-ahead."""

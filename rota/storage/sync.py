@@ -147,6 +147,14 @@ class Sync:
         """Whether a claim is under way, whose tasks may be this node's already; any thread."""
         return bool(self._claimers)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it may claim, and knows of nothing that it could and has not; any thread."""
+        if self._hints or self._looking.is_set() or self._claimers:
+            return False
+        behind = self.lanes.active and self.lanes.behind(self._intake.room()[2])
+        return not behind and self._gate() and self._life.may_start
+
     def hint(self, lanes: Sequence[Lane]) -> None:
         """Say that these lanes got something; from any thread."""
         if self._queues is not None and not self._queues:

@@ -84,7 +84,10 @@ async def test_the_others_go_on(
             house.sync.look()
         if verb == "bury":
             house.sync.chores.see(Glance(dead=True))
-        putting: Any = asyncio.create_task(scheduler.schedule("note", {"name": "put in"}))
+        # With a delay it is the claimer's: what is due at once is taken along.
+        putting: Any = asyncio.create_task(
+            scheduler.schedule("note", {"name": "put in"}, delay=0.01)
+        )
         assert await asyncio.to_thread(hung.asked.acquire, timeout=PATIENCE)
         await asyncio.to_thread(durable.repository().insert, [found])
         async with asyncio.timeout(PATIENCE):

@@ -387,6 +387,7 @@ async def test_what_opens_without_a_word_is_tried_again(
             sync._gate = lambda: False
         else:
             sync._intake.room = lambda: (0, 0, None)  # type: ignore[method-assign]
+            house_of(scheduler).intake.fit = lambda _: False  # type: ignore[method-assign]
         await scheduler.schedule("demo", {"n": 1})
         await passing.by(SETTLED)
         assert not ran.is_set()

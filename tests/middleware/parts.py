@@ -13,7 +13,7 @@ from rota.core.context import Context
 from rota.core.ids import new_id
 from rota.core.options import Options
 from rota.core.run import Run
-from rota.core.task import Claimed, Finish, Inserted, NewTask, Stored
+from rota.core.task import Along, Claimed, Finish, Inserted, NewTask, Stored
 from rota.storage.memory import MemoryRepository
 from rota.testing.clock import FakeClock
 
@@ -83,12 +83,17 @@ class WatchedRepository(MemoryRepository):
         self.gate.set()
 
     def insert(
-        self, tasks: Sequence[NewTask], *, repeated: bool = False, together: bool = False
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        repeated: bool = False,
+        together: bool = False,
+        along: Along | None = None,
     ) -> list[Inserted]:
         self.inserts.append((list(tasks), repeated))
         return self._troubled(
             lambda: super(WatchedRepository, self).insert(
-                tasks, repeated=repeated, together=together
+                tasks, repeated=repeated, together=together, along=along
             )
         )
 

@@ -281,7 +281,7 @@ async def test_a_claim_whose_answer_was_lost_loses_nothing(works: WorkRegistry) 
 
     repository = _Mute()
     async with Scheduler(works, repository, poll=0.1) as scheduler:
-        handle = await scheduler.schedule(work.bind())
+        handle = await scheduler.schedule(work.bind(), delay=0.01)  # else it is taken along
         assert await handle.result(timeout=30) == "ran"
         assert repository.lost == [handle.id]
         assert (await handle.info()).attempt == 1

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ class _Mute(MemoryRepository):
         self.asked: list[bool] = []
 
     def insert(
-        self, tasks: Sequence[NewTask], *, repeated: bool = False, **how: bool
+        self, tasks: Sequence[NewTask], *, repeated: bool = False, **how: Any
     ) -> list[Inserted]:
         answers = super().insert(tasks, repeated=repeated, **how)
         self.asked.append(repeated)

@@ -11,7 +11,7 @@ from typing import Any
 from rota.control.reading import Reader
 from rota.core.context import Token
 from rota.core.recurring import Definition, Fire, Fired, Put
-from rota.core.task import Claimed, Ending, Finish, Inserted, NewTask, Rescued, Stored, Task
+from rota.core.task import Along, Claimed, Ending, Finish, Inserted, NewTask, Rescued, Stored, Task
 from rota.storage.memory import MemoryRepository
 from rota.testing import history
 from tests.simulation.loops import BEGAN
@@ -76,10 +76,14 @@ class Ledger:
         *,
         repeated: bool = False,
         together: bool = False,
+        along: Along | None = None,
     ) -> None:
         for task, answer in zip(tasks, answers, strict=True):
             if answer.created:
                 self._entered(task)
+                if answer.claimed is not None and along is not None:
+                    self.count["taken along"] += 1
+                    self._take(answer.claimed, along.node)
             elif task.on_conflict == "replace" and answer.state in _WAITS:
                 self._moved(answer.id)
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from rota.core.ids import new_incarnation
-from rota.core.task import Ending, Membership, Want
+from rota.core.task import Along, Ending, Membership, Want
 from rota.storage.postgres import PostgresRepository
 from rota.testing.clock import FakeClock
 from rota.testing.conformance.setting import ending, some_tasks
@@ -54,8 +54,12 @@ def test_a_tasks_way_goes_by_index(
     assert_by_index(record(lambda: repository.glance(node, None)))
     assert_by_index(record(lambda: repository.glance(node, ())))
     assert_by_index(record(lambda: repository.insert(some_tasks(3 * BATCH))), touching=False)
+    along = some_tasks(3 * BATCH)
+    taken_along = Along(node, 1, frozenset(task.id for task in along[:BATCH]))
+    inserting = record(partial(repository.insert, along, along=taken_along))
+    assert_by_index(inserting, touching=False)
     wants = [Want("default", 0, BATCH)]
-    assert_by_index(record(lambda: repository.claim(node, 1, wants, 1.0)))
+    assert_by_index(record(lambda: repository.claim(node, 2, wants, 1.0)))
     for batch, kind in ((500, Ending.DONE), (900, Ending.RETRY)):
         taken = repository.claim(node, batch, wants, 1.0)
         assert len(taken) == BATCH

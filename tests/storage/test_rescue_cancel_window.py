@@ -31,11 +31,15 @@ class Window:
         return found
 
 
-@pytest.mark.parametrize("verb", ["claim", "bodies"])
+@pytest.mark.parametrize(
+    ("verb", "delay"),
+    [("claim", 0.01), ("bodies", 0.01), ("insert", 0.0)],  # what is due at once is taken along
+)
 async def test_a_cancel_before_the_task_has_arrived_stops_it(
     make_database: Callable[[str, Clock], Database],
     works: WorkRegistry,
     verb: str,
+    delay: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     @works.register("endless")
@@ -48,7 +52,8 @@ async def test_a_cancel_before_the_task_has_arrived_stops_it(
         assert house is not None
         window = Window(getattr(house.repository, verb))
         monkeypatch.setattr(house.repository, verb, window)
-        handle = await scheduler.schedule("endless", {})
+        house.inserter._direct = False  # in its thread, as on any other database
+        scheduling = asyncio.create_task(scheduler.schedule("endless", {}, delay=delay))
         assert await asyncio.to_thread(window.reached.wait, 30)
         tell = house.wires._cancel
 
@@ -57,8 +62,10 @@ async def test_a_cancel_before_the_task_has_arrived_stops_it(
             window.told.set()
 
         monkeypatch.setattr(house.wires, "_cancel", told)
-        await asyncio.to_thread(house.repository.cancel, handle.id, "too late")
+        task_id = next(iter(house.repository._book.rows))  # type: ignore[attr-defined]
+        await asyncio.to_thread(house.repository.cancel, task_id, "too late")
         house.life.duty.wake()
+        handle = await scheduling
         while (info := await handle.info()).state is not TaskState.CANCELLED:
             await house.waiters.wait(handle.id)
         assert info.reason == "too late"

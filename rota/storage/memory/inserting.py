@@ -6,7 +6,7 @@ from bisect import insort
 from collections.abc import Sequence
 from typing import Any
 
-from rota.core.task import Inserted, NewTask, Stored
+from rota.core.task import Along, Inserted, NewTask, Stored
 from rota.errors import DataRefused, LeaseLost
 from rota.storage.memory.book import Book
 from rota.storage.memory.rows import Row, span, to_micros
@@ -48,6 +48,22 @@ def insert_one(book: Book, task: NewTask, *, repeated: bool = False) -> Inserted
         return _meet(book, row, task, by_key=True)
     _enter(book, task)
     return Inserted(task.id, True, Stored.SCHEDULED)
+
+
+def take_along(book: Book, answers: Sequence[Inserted], along: Along) -> list[Inserted]:
+    """Claim what has just been entered; the caller holds the lock."""
+    if along.node not in book.nodes:
+        return list(answers)
+    now = book.now()
+    told = []
+    for answer in answers:
+        row = book.rows[answer.id]
+        if row.id in along.ids and row.queue not in book.paused:
+            book.lift(row)
+            book.take(row, along.node, along.batch)
+            answer = answer._replace(claimed=row.claimed(now, along.batch))  # noqa: PLW2901
+        told.append(answer)
+    return told
 
 
 def foresee(book: Book, tasks: Sequence[NewTask]) -> list[Inserted]:

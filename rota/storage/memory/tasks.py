@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import cast
 
 from rota.core.conflict import refuse_met
-from rota.core.task import Attempt, Inserted, NewTask, Stored, Task
+from rota.core.task import Along, Attempt, Inserted, NewTask, Stored, Task
 from rota.errors import InvalidArgument, StaleVersion, TaskNotFound, WrongState
 from rota.storage.memory.book import Book, no_transactions
 from rota.storage.memory.inserting import (
@@ -17,6 +17,7 @@ from rota.storage.memory.inserting import (
     foresee,
     insert_one,
     rewrite,
+    take_along,
 )
 from rota.storage.memory.rows import Row, span, to_micros
 
@@ -29,7 +30,12 @@ class MemoryTasks:
     _book: Book
 
     def insert(
-        self, tasks: Sequence[NewTask], *, repeated: bool = False, together: bool = False
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        repeated: bool = False,
+        together: bool = False,
+        along: Along | None = None,
     ) -> list[Inserted]:
         for task in tasks:
             check_storable(task)
@@ -37,7 +43,11 @@ class MemoryTasks:
             check_fences(self._book, tasks)
             if together:
                 refuse_met(tasks, foresee(self._book, tasks), repeated=repeated)
-            return [insert_one(self._book, task, repeated=repeated) for task in tasks]
+            answers = [insert_one(self._book, task, repeated=repeated) for task in tasks]
+            plain = not repeated and all(one.created for one in answers)
+            if along is None or not plain or any(task.keyed for task in tasks):
+                return answers
+            return take_along(self._book, answers, along)
 
     def insert_in(
         self,

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from rota.core.task import Fence, Inserted, NewTask, Stored
+from rota.core.task import Along, Claimed, Fence, Inserted, NewTask, Stored
 from rota.errors import LeaseLost, StorageUnavailable
 from rota.storage.postgres.arrays import reals, texts, uuids, whole
 from rota.storage.postgres.connections import Statements
 from rota.storage.postgres.feeding import told
+from rota.storage.tables import to_micros
 
 _COLUMNS = (
     ("id", "uuid"),
@@ -51,6 +52,33 @@ _BODY = """insert into {s}rota_body
 _NEWS = f"c as ({told('asked', state='0')})"
 
 _PLAIN = f"with {_ASKED}, t as ({_TASK}), {_NEWS} {_BODY}"
+# Working from the start: for a node that is entered, and while their queues are not paused.
+_ALONG = f"""with n as (
+  select id from {{s}}rota_node
+  where id = %(node)s and not exists (
+    select 1 from {{s}}rota_queue q
+    where q.queue = any(%(queues)s::text[]) and q.paused_at is not null)
+  for key share),
+{_ASKED},
+own as materialized (
+  select a.*, a.place = any(%(along)s::bigint[]) and exists (select 1 from n) as taken
+  from asked a),
+t as (
+  insert into {{s}}rota_task
+    (id, queue, work, priority, run_at, expires_at, state, node, batch, attempt)
+  select a.id, a.queue, a.work, a.priority, {_RUN_AT}, {_EXPIRES}, a.taken::integer,
+    case when a.taken then %(node)s::bigint end, case when a.taken then %(batch)s::bigint end,
+    a.taken::integer
+  from own a
+  returning id, run_at, expires_at, state),
+le as (
+  insert into {{s}}rota_lease (node, batch, ids)
+  select %(node)s::bigint, %(batch)s::bigint, array_agg(a.id) from own a
+  where a.taken having count(*) > 0),
+{_NEWS}, b as ({_BODY})
+select t.id::text, (date_part('epoch', t.run_at) * 1000000)::bigint,
+  date_part('epoch', t.expires_at - {{now}})
+from t where t.state = 1"""
 # Keys in one order everywhere, so that two groups cannot wait for each other; of two alike
 # the first in the call.
 _TRY = f"""with {_ASKED} {_TASK}
@@ -116,6 +144,7 @@ class Inserting:
             return sql.format(s=prefix, now=now)
 
         self._plain, self._try, self._bodies = bound(_PLAIN), bound(_TRY), bound(_BODIES)
+        self._along = bound(_ALONG)
         self._ended, self._withdraw = bound(_ENDED), bound(_WITHDRAW)
         self._by_id, self._by_key = bound(_BY_ID), bound(_BY_KEY)
         self._take_periods, self._by_period = bound(_TAKE_PERIODS), bound(_BY_PERIOD)
@@ -126,6 +155,30 @@ class Inserting:
         """All of them in one statement; psycopg's ``UniqueViolation`` if any id is taken."""
         session.rows(self._plain, **_arrays(tasks))
         return [Inserted(task.id, True, Stored.SCHEDULED) for task in tasks]
+
+    def plain_along(
+        self, session: Statements, tasks: Sequence[NewTask], along: Along
+    ) -> list[Inserted]:
+        """The same, and claims those ``along`` names."""
+        places = [place for place, task in enumerate(tasks, 1) if task.id in along.ids]
+        rows = session.rows(
+            self._along,
+            node=along.node,
+            batch=along.batch,
+            along=whole(places),
+            queues=texts(sorted({tasks[place - 1].queue for place in places})),
+            **_arrays(tasks),
+        )
+        taken = {task_id: rest for task_id, *rest in rows}
+        return [
+            Inserted(
+                task.id,
+                True,
+                Stored.SCHEDULED,
+                claimed=_claimed(task, along.batch, *taken[task.id]) if task.id in taken else None,
+            )
+            for task in tasks
+        ]
 
     def careful(
         self, session: Statements, tasks: Sequence[NewTask], *, repeated: bool
@@ -260,6 +313,28 @@ class Inserting:
         if not ids:
             return {}
         return {row[0]: Stored(row[1]) for row in session.rows(self._ended, ids=uuids(ids))}
+
+
+def _claimed(task: NewTask, batch: int, run_at: int, expires_in: float | None) -> Claimed:
+    """As a claim would have read it back."""
+    return Claimed(
+        task.id,
+        task.work,
+        task.queue,
+        task.priority,
+        1,
+        batch,
+        task.params,
+        task.options,
+        0.0,
+        run_at,
+        expires_in,
+        0,
+        task.meta,
+        task.parent,
+        task.recurring,
+        None if task.fire_at is None else to_micros(task.fire_at),
+    )
 
 
 def _arrays(tasks: Sequence[NewTask]) -> dict[str, Any]:

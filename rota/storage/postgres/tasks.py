@@ -8,7 +8,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from rota.core.conflict import refuse_met
-from rota.core.task import Attempt, Change, Inserted, NewTask, Report, Stored, Task
+from rota.core.task import Along, Attempt, Change, Inserted, NewTask, Report, Stored, Task
 from rota.storage.postgres.guests import Borrowed
 from rota.storage.postgres.parts import Parts
 from rota.storage.verbs import changing, feeding, joining, looking, reporting
@@ -21,7 +21,12 @@ class PostgresTasks(Parts):
     """Tasks by id, by key and by parent."""
 
     def insert(
-        self, tasks: Sequence[NewTask], *, repeated: bool = False, together: bool = False
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        repeated: bool = False,
+        together: bool = False,
+        along: Along | None = None,
     ) -> list[Inserted]:
         """Write the tasks, all or none; one answer each, in order."""
         if not tasks:
@@ -31,7 +36,7 @@ class PostgresTasks(Parts):
                 answers = self._inserting.careful(session, tasks, repeated=repeated)
                 return refuse_met(tasks, answers, repeated=repeated)
         if not repeated and not any(task.keyed for task in tasks):
-            inserted = self._insert_plain(tasks)
+            inserted = self._insert_plain(tasks, along)
         else:
             inserted = self._insert_impatiently(tasks, repeated=repeated)
         if inserted is not None:
@@ -128,10 +133,12 @@ class PostgresTasks(Parts):
             return self._inserting.careful(guest, tasks, repeated=False)
         return joining.insert_joined(guest, self._tables, tasks, now=self._now)
 
-    def _insert_plain(self, tasks: Sequence[NewTask]) -> list[Inserted] | None:
+    def _insert_plain(self, tasks: Sequence[NewTask], along: Along | None) -> list[Inserted] | None:
         """All at once; None, and nothing written, if an id exists after all."""
         with self._connections.session() as session:
             try:
+                if along is not None:
+                    return self._inserting.plain_along(session, tasks, along)
                 return self._inserting.plain(session, tasks)
             except psycopg.errors.UniqueViolation:
                 return None

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from rota.core.task import Claimed, Stored, Want
+from rota.core.task import Along, Claimed, Stored, Want
 from rota.errors import AlreadyClaimed, NodeDead, TaskNotFound, WrongState
 from rota.storage.sqlite.agenda import parked_kinds
 from rota.storage.sqlite.carrying import listed
@@ -51,6 +51,10 @@ PARKED_KIND = f"""select {_COLUMNS}
  and (:queues is null or t.queue in (select value from json_each(:queues)))
  and t.queue not in (select queue from rota_queue where paused_at is not null)
  order by t.run_at limit :limit"""
+NEW = f"""select {_COLUMNS}
+ from rota_task t join rota_body b on b.id = t.id
+ where t.id in (select value from json_each(?))
+ and t.queue not in (select queue from rota_queue where paused_at is not null)"""
 _ONE = f"""select {_COLUMNS}, t.state
  from rota_task t left join rota_body b on b.id = t.id where t.id = ?"""
 # No token: the row is waiting, and the writer alone with it since it was read.
@@ -182,6 +186,15 @@ def claim_one(
     return claimed
 
 
+def claim_new(driver: sqlite3.Connection, along: Along, now: int) -> dict[str, Claimed]:
+    """Take what this transaction has just put in, by id; nothing for a node that is dead."""
+    if not _lives(driver, along.node):
+        return {}
+    rows = driver.execute(NEW, (listed(sorted(along.ids)),)).fetchall()
+    tasks = [_claimed(row, along.batch, now) for row in rows]
+    return {task.id: task for task in _take(driver, along.node, along.batch, tasks)}
+
+
 def _offered(driver: sqlite3.Connection, wants: Sequence[Want]) -> list[Want]:
     """The wants of queues that are not paused."""
     rows = driver.execute("select queue from rota_queue where paused_at is not null")
@@ -290,8 +303,13 @@ def _claimed(row: Sequence[Any], batch: int, now: int) -> Claimed:
     )
 
 
+def _lives(driver: sqlite3.Connection, node: int) -> bool:
+    row = driver.execute("select 1 from rota_node where id = ?", (node,)).fetchone()
+    return row is not None
+
+
 def _be_alive(driver: sqlite3.Connection, node: int) -> None:
-    if driver.execute("select 1 from rota_node where id = ?", (node,)).fetchone() is None:
+    if not _lives(driver, node):
         raise NodeDead(
             f"node {node} was declared dead and its tasks were taken over; "
             "join as a new incarnation"

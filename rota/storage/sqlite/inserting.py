@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from rota.core.task import Fence, Inserted, NewTask, Stored
+from rota.core.task import Along, Fence, Inserted, NewTask, Stored
 from rota.errors import LeaseLost
 from rota.storage.sqlite.carrying import carry
+from rota.storage.sqlite.claiming import claim_new
 from rota.storage.sqlite.feeding import note
 from rota.storage.tables import to_micros
 
@@ -38,20 +39,30 @@ _WAITING = (Stored.SCHEDULED, Stored.PARKED)
 
 
 def insert_tasks(
-    driver: sqlite3.Connection, tasks: Sequence[NewTask], now: int, *, repeated: bool = False
+    driver: sqlite3.Connection,
+    tasks: Sequence[NewTask],
+    now: int,
+    *,
+    repeated: bool = False,
+    along: Along | None = None,
 ) -> list[Inserted]:
     """Write what is not there yet; one answer each, in order.
 
     Runs in the caller's transaction, which must have begun as IMMEDIATE. Raises
-    ``LeaseLost`` for a fence that does not hold, before anything is written.
+    ``LeaseLost`` for a fence that does not hold, before anything is written. What
+    ``along`` names is claimed, if nothing was met.
     """
     keyed = [task for task in tasks if task.keyed]
     if keyed:
+        along = None
         for fence in {task.fence for task in keyed if task.fence is not None}:
             _hold(driver, fence)
         keyed = [task for task in keyed if task.given_id or task.unique is not None]
     if not (repeated or keyed) and _write_new(driver, tasks, now):
-        return [Inserted(task.id, True, Stored.SCHEDULED) for task in tasks]
+        taken = {} if along is None else claim_new(driver, along, now)
+        return [
+            Inserted(task.id, True, Stored.SCHEDULED, claimed=taken.get(task.id)) for task in tasks
+        ]
     return [_insert_one(driver, task, now, repeated=repeated) for task in tasks]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from rota.core.conflict import refuse_met
-from rota.core.task import Attempt, Change, Inserted, NewTask, Report, Stored, Task
+from rota.core.task import Along, Attempt, Change, Inserted, NewTask, Report, Stored, Task
 from rota.storage.sqlite.connections import raw
 from rota.storage.sqlite.desk import Desk
 from rota.storage.sqlite.inserting import insert_tasks
@@ -21,14 +21,19 @@ class SQLiteTasks:
     _desk: Desk
 
     def insert(
-        self, tasks: Sequence[NewTask], *, repeated: bool = False, together: bool = False
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        repeated: bool = False,
+        together: bool = False,
+        along: Along | None = None,
     ) -> list[Inserted]:
         if not tasks:
             return []
         desk = self._desk
 
         def act(conn: Connection) -> list[Inserted]:
-            answers = insert_tasks(raw(conn), tasks, desk.micros(), repeated=repeated)
+            answers = insert_tasks(raw(conn), tasks, desk.micros(), repeated=repeated, along=along)
             return refuse_met(tasks, answers, repeated=repeated) if together else answers
 
         return desk.write(act)

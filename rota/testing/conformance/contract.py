@@ -1,5 +1,6 @@
 """All subjects in one class."""
 
+from rota.testing.conformance.along import AlongContract
 from rota.testing.conformance.auditing import AuditContract
 from rota.testing.conformance.changing import ChangingContract
 from rota.testing.conformance.children import ChildrenContract
@@ -36,6 +37,7 @@ from rota.testing.conformance.tombstones import TombstoneContract
 
 class RepositoryContract(
     InsertingContract,
+    AlongContract,
     ConflictContract,
     PeriodContract,
     ClaimingContract,
