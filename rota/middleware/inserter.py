@@ -54,7 +54,7 @@ class Inserter:
     gathers by itself. Once handed over a task is stored even if its caller is
     cancelled. When the database is away it tries for ``patience`` seconds, then the
     callers get ``StorageUnavailable``. ``direct`` is for a store that answers at once: then
-    few tasks are written without going through the thread. ``shortcut`` may have tasks taken
+    few tasks are written without going through the thread. ``shortcut`` may have others taken
     along, in a first try only.
     """
 
@@ -93,8 +93,7 @@ class Inserter:
     async def insert(self, tasks: Sequence[NewTask]) -> list[Inserted]:
         """Write these tasks, all or none; keyed ones by themselves, so they hold up nobody."""
         if self._direct and len(tasks) <= DIRECT_LIMIT and not self._closed:
-            answers, take = self._insert_along(tasks, together=len(tasks) > 1)
-            take()
+            answers = self._insert(tasks, repeated=False, together=len(tasks) > 1)
             self._in_a_row += 1
             if self._in_a_row % DIRECT_IN_A_ROW == 1:
                 await asyncio.sleep(0)  # the others' turn, as with any other store
@@ -172,15 +171,15 @@ class Inserter:
         self._deliver(settled)
 
     def _insert_along(
-        self, tasks: Sequence[NewTask], *, together: bool = False
+        self, tasks: Sequence[NewTask]
     ) -> tuple[list[Inserted], Callable[[], object]]:
         """Write them, and have taken along what can start; the answers, and what lets it start."""
         shortcut = self.shortcut
         along = None if shortcut is None else shortcut.along(tasks)
         if shortcut is None or along is None:
-            return self._insert(tasks, repeated=False, together=together), _nothing
+            return self._insert(tasks, repeated=False), _nothing
         try:
-            answers = self._store.insert(tasks, together=together, along=along)
+            answers = self._store.insert(tasks, along=along)
         except BaseException:
             shortcut.lost(along)
             raise

@@ -85,6 +85,8 @@ class Node:
                 **options,
             ) as scheduler,
         ):
+            # In its thread, as on any database: where nothing is to be waited for, nothing is saved.
+            house_of(scheduler).inserter._direct = False
             # It may hear of its own start, and look once more at any moment.
             house_of(scheduler).wires._heard_everything = lambda: None  # type: ignore[method-assign]
             if options.get("queues") != []:
@@ -203,7 +205,6 @@ async def test_of_an_answer_that_was_lost_the_task_runs_once(
     node = Node(works, make_database("memory", fake_clock))
     node.end.set()
     async with node.on() as scheduler:
-        house_of(scheduler).inserter._direct = False  # as with a database that answers in its time
         node.inserts.lose = 1
         handle = asyncio.ensure_future(scheduler.schedule("busy", {"n": 7}))
         passing = Passing(fake_clock, scheduler)
