@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rota.core.clock import Cancellable, Clock
+from rota.core.clock import Clock
+from rota.scheduler.alarm import alarm
 
 #: A slice of firing ends after this many seconds, so other callbacks get their turn.
 SLICE = 0.004
@@ -55,7 +56,7 @@ class Timer:
         self._heap: list[tuple[float, int, int, Callable[[Any], object], Any]] = []
         self._arrivals = 0
         self._dead = 0
-        self._alarm: Cancellable | None = None
+        self._alarm = alarm(loop, clock, self._turn)
         self._alarm_at = float("inf")
         self._closed = False
 
@@ -92,23 +93,17 @@ class Timer:
         self._closed = True
         self._heap.clear()
         self._dead = 0
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._alarm.close()
 
     def _arm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
         if not self._heap or self._closed:
             self._alarm_at = float("inf")
             return
         self._alarm_at = self._heap[0][0]
-        self._alarm = self._clock.call_at(self._loop, self._alarm_at, self._turn)
+        self._alarm.set(self._alarm_at)
 
     def _turn(self) -> None:
         """Fire what is due, for one slice; the rest goes on in the loop's next turn."""
-        self._alarm = None
         self._alarm_at = float("-inf")  # pushes during the slice need not arm
         now = self._clock.monotonic()
         until = time.perf_counter() + SLICE
