@@ -211,6 +211,7 @@ class House:
         )
         self.watch: Watch = Watch(
             loop=self.loop,
+            turned=lambda: self.wires.loop_seen,
             clock=self.clock,
             claimer=self.sync.duty,
             finisher=self.finisher.duty,

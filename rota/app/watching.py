@@ -20,6 +20,8 @@ log: logging.Logger = logging.getLogger("rota.watch")
 
 #: A loop that has not answered for so long stands: nothing is claimed for it.
 STANDS = 2.0
+#: It is asked only when it has not turned by itself for so long: a question wakes an idle one.
+UNTURNED = 2.5
 #: A duty that has nothing to do is asked to pass after so many quiet seconds.
 QUIET = 10.0
 #: One turn of the watcher counts for so many seconds at most.
@@ -71,7 +73,7 @@ class Part:
 class Watch:
     """Takes its turns in the heartbeat's thread, and never waits for what it watches.
 
-    A loop that stands has nothing claimed for it; after ``lease`` seconds ``hand_back``
+    ``turned`` answers something else once the loop has turned by itself. A loop that stands has nothing claimed for it; after ``lease`` seconds ``hand_back``
     is called, each turn; whatever stands for ``stall_after`` seconds is told of. Then a
     loop or finisher that stands ends the heartbeat (``turn`` raises), until it moves
     again. A claimer does not: what it holds is run and finished without it.
@@ -81,6 +83,7 @@ class Watch:
         self,
         *,
         loop: asyncio.AbstractEventLoop,
+        turned: Callable[[], object],
         clock: Clock,
         claimer: Duty,
         finisher: Duty,
@@ -98,8 +101,9 @@ class Watch:
         self._last = clock.monotonic()
         self._loop = Part(
             "the event loop",
-            mark=lambda: self._answers,
+            mark=lambda: (self._answers, turned()),
             ask=lambda: loop.call_soon_threadsafe(self._answer),
+            quiet=UNTURNED,
         )
         self._parts = [self._loop, _part(finisher), _part(claimer, needed=False)]
         self.standing: bool = False  #: whether the loop stands: then nothing is to be claimed

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
@@ -86,30 +87,34 @@ class KernelAlarm:
         fd = libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        self._file = os.fdopen(fd, "rb", buffering=0)
+        self._fd = fd
+        # Also when a loop is closed, and forgotten, without its engine having been stopped.
+        self._give_back = weakref.finalize(self, os.close, fd)
         try:
             loop.add_reader(fd, self._rings)
         except BaseException:
-            self._file.close()
+            self._give_back()
             raise
 
     def set(self, when: float) -> None:
-        if self._file.closed:
+        if not self._give_back.alive:
             return
         bounded = min(max(when, 0.0), _LATEST)
         whole = int(bounded)
         # One nanosecond more than what it is cut to: never early, and never 0, which unsets it.
         moment = _Moment(0, 0, whole, min(int((bounded - whole) * 1e9) + 1, 999_999_999))
-        if self._settime(self._file.fileno(), _TFD_TIMER_ABSTIME, ctypes.byref(moment), None):
+        if self._settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(moment), None):
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def close(self) -> None:
-        if not self._file.closed:
+        if self._give_back.alive:
             if not self._loop.is_closed():
-                self._loop.remove_reader(self._file.fileno())
-            self._file.close()
+                self._loop.remove_reader(self._fd)
+            self._give_back()
 
     def _rings(self) -> None:
-        # Nothing to read: it was set anew after the loop had seen it ring.
-        if not self._file.closed and self._file.read(8):
-            self._ring()
+        try:
+            os.read(self._fd, 8)
+        except BlockingIOError:
+            return  # it was set anew after the loop had seen it ring
+        self._ring()

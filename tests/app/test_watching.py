@@ -33,7 +33,7 @@ class Bench:
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.loop = asyncio.new_event_loop()
-        self.handed = self.asked = 0
+        self.handed = self.asked = self.turned = 0
         self.gate = threading.Event()
         self.gate.set()
         self.inside = threading.Event()
@@ -42,6 +42,7 @@ class Bench:
         self.duties = {name: self._duty(name) for name in self.passes}
         self.watch = Watch(
             loop=self.loop,
+            turned=lambda: self.turned,
             clock=clock,
             claimer=self.duties["claimer"],
             finisher=self.duties["finisher"],
@@ -126,7 +127,7 @@ def test_a_loop_that_stands_stops_claims_then_hands_back_then_ends_the_heartbeat
     bench.turns(3)
     assert not bench.watch.standing
 
-    bench.turns(4, loop=False)
+    bench.turns(6, loop=False)
     assert bench.watch.standing
     assert bench.handed == 0
     assert bench.watch.troubles == []
@@ -174,6 +175,16 @@ def test_a_finisher_that_stands_ends_the_heartbeat_and_a_claimer_does_not(
     assert not bench.watch.stalled
     assert bench.handed == 0
     assert [text.partition(" ")[0] for text in errors(caplog)] == ["claimer", "finisher"]
+
+
+def test_a_loop_that_turns_by_itself_is_not_asked_and_does_not_stand(bench: Bench) -> None:
+    for _ in range(20):
+        bench.turned += 1
+        bench.turns(2, loop=False)
+        assert not bench.watch._loop._asked
+    assert not bench.watch.standing
+    bench.turns(6, loop=False)
+    assert bench.watch.standing
 
 
 def test_quiet_duties_do_not_stand(bench: Bench) -> None:

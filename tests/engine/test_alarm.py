@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from rota import Scheduler, WorkRegistry
 from rota.core.clock import SystemClock
+from rota.errors import StorageUnavailable
 from rota.scheduler import Engine
 from rota.scheduler import alarm as module
 from rota.scheduler.alarm import Alarm, KernelAlarm, LoopAlarm, alarm
@@ -133,6 +135,16 @@ async def test_an_engine_gives_its_descriptor_back() -> None:
         async with Engine() as engine:
             await engine.call_later(0.001, max, 1, 2).wait()
     assert descriptors() == before
+
+
+@linux
+async def test_a_start_that_failed_leaves_none_open() -> None:
+    nowhere = "postgresql://127.0.0.1:1/nowhere"
+    before = descriptors()
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            await Scheduler(WorkRegistry(), nowhere, start_timeout=0).start()
+        assert descriptors() == before
 
 
 def descriptors() -> int:
