@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("rota")
 
 #: How often held tasks are looked over on the loop, and the loop itself while there are none.
-LOOK_OVER, LOOK_OVER_IDLE = 0.25, 2.0
+LOOK_OVER, LOOK_OVER_IDLE = 0.25, 1.0
 #: A commit that was seen to begin is told of again after so many seconds.
 NUDGES = (0.02, 0.25)
 

@@ -18,10 +18,9 @@ from rota.core.duty import Duty
 
 log: logging.Logger = logging.getLogger("rota.watch")
 
-#: A loop that has not answered for so long stands: nothing is claimed for it.
-STANDS = 2.0
-#: It is asked only when it has not turned by itself for so long: a question wakes an idle one.
-UNTURNED = 2.5
+#: A loop is asked when it has not turned by itself from one look to the next: a question would
+#: wake an idle one. One that has not answered for so long then stands: nothing is claimed for it.
+UNTURNED, STANDS = 0.5, 1.0
 #: A duty that has nothing to do is asked to pass after so many quiet seconds.
 QUIET = 10.0
 #: One turn of the watcher counts for so many seconds at most.
@@ -73,10 +72,11 @@ class Part:
 class Watch:
     """Takes its turns in the heartbeat's thread, and never waits for what it watches.
 
-    ``turned`` answers something else once the loop has turned by itself. A loop that stands has nothing claimed for it; after ``lease`` seconds ``hand_back``
-    is called, each turn; whatever stands for ``stall_after`` seconds is told of. Then a
-    loop or finisher that stands ends the heartbeat (``turn`` raises), until it moves
-    again. A claimer does not: what it holds is run and finished without it.
+    ``turned`` answers something else once the loop has turned by itself. A loop that stands
+    has nothing claimed for it; after ``lease`` seconds ``hand_back`` is called, each turn;
+    whatever stands for ``stall_after`` seconds is told of. Then a loop or finisher that
+    stands ends the heartbeat (``turn`` raises), until it moves again. A claimer does not:
+    what it holds is run and finished without it.
     """
 
     def __init__(

@@ -85,10 +85,10 @@ class Node:
                 **options,
             ) as scheduler,
         ):
-            # In its thread, as on any database: where nothing is to be waited for, nothing is saved.
-            house_of(scheduler).inserter._direct = False
+            house = house_of(scheduler)
+            house.inserter._direct = False  # in its thread, as on any database
             # It may hear of its own start, and look once more at any moment.
-            house_of(scheduler).wires._heard_everything = lambda: None  # type: ignore[method-assign]
+            house.wires._heard_everything = lambda: None  # type: ignore[method-assign]
             if options.get("queues") != []:
                 await idle(scheduler)
             try:

@@ -127,7 +127,7 @@ def test_a_loop_that_stands_stops_claims_then_hands_back_then_ends_the_heartbeat
     bench.turns(3)
     assert not bench.watch.standing
 
-    bench.turns(6, loop=False)
+    bench.turns(4, loop=False)
     assert bench.watch.standing
     assert bench.handed == 0
     assert bench.watch.troubles == []
@@ -180,10 +180,10 @@ def test_a_finisher_that_stands_ends_the_heartbeat_and_a_claimer_does_not(
 def test_a_loop_that_turns_by_itself_is_not_asked_and_does_not_stand(bench: Bench) -> None:
     for _ in range(20):
         bench.turned += 1
-        bench.turns(2, loop=False)
+        bench.turn(loop=False)
         assert not bench.watch._loop._asked
     assert not bench.watch.standing
-    bench.turns(6, loop=False)
+    bench.turns(2, loop=False)
     assert bench.watch.standing
 
 
