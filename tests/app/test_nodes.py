@@ -218,7 +218,8 @@ async def test_an_unknown_work_waits_for_a_node_that_knows_it(
     async with database.scheduler(works, queues=[], allow_unknown=True) as client:
         waiting = [await client.schedule("new.work") for _ in range(3)]
         async with database.scheduler(works) as old:
-            follows = await old.schedule(known.bind())
+            # With a key it is not taken along: claimed, it ends after what was claimed before it.
+            follows = await old.schedule(known.bind(), unique="last")
             assert await follows.result(timeout=20) == "known"
             infos = [await old.info(item.id) for item in waiting]
             report = await old.restore(wait=0)
