@@ -253,6 +253,13 @@ def test_a_file_that_has_been_quiet_is_looked_at_less_often(
         assert ear.wait(PATIENCE) is None
     assert pauses[-2:] == [SELDOMEST_ALONE, SELDOMEST]
 
+    for gone in (1, 2):
+        repository.leave(gone)
+    repository.join(Membership(3, "n", "h", 1, 30.0))  # buried, it goes on as another
+    repository.glance(3, None)
+    assert ear.wait(PATIENCE) is None
+    assert pauses[-1] == SELDOMEST_ALONE
+
 
 def test_an_id_that_is_taken_is_answered_even_if_nobody_expected_it(
     repository: SQLiteRepository,

@@ -89,10 +89,13 @@ class SQLiteGlancing:
             moment=now / 1e6,
         )
 
-    def seen_alone(self, node: int) -> bool:
-        """Whether its last glance saw no other node; False before the first."""
-        known = self._seen.get(node)
-        return known is not None and not known.peers
+    def seen_alone(self) -> bool:
+        """Whether the last glances from here saw no other node; False before the first.
+
+        Whose they were does not matter: a node that was buried goes on as another.
+        """
+        known = list(self._seen.values())
+        return bool(known) and not any(one.peers for one in known)
 
     def _look(self, node: int, queues: Queues) -> Seen:
         # Before the statement: what is written in between is seen twice rather than not at all.

@@ -149,7 +149,7 @@ class SQLiteRepository(
         """This node's ears."""
         ear = VersionSignals(
             version=self._writer.version,
-            alone=lambda: self.seen_alone(node),
+            alone=self.seen_alone,
             clock=self._clock,
             tell=self._tell,
             forget=self._forget,
