@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from rota.core.task import Claimed, Ending, Finish, Inserted, NewTask, Rescued, Stored
+from rota.core.task import Along, Claimed, Ending, Finish, Inserted, NewTask, Rescued, Stored
 from rota.scheduler.dispatcher import Dispatcher
 from rota.scheduler.intake import Intake
 from rota.storage.chores import RECONCILE, Chores
 from rota.storage.deciding import Standing
 from rota.storage.memory import MemoryRepository
 from rota.storage.nodelife import NodeLife
+from rota.storage.shortcut import Shortcut
 
 #: (class, attribute, what stands there instead, given what stood there).
 Mutation = tuple[type, str, Callable[[Callable[..., Any]], Callable[..., Any]]]
@@ -95,6 +96,13 @@ def _forget_the_lease_rows(_: Callable[..., Any]) -> Callable[..., Any]:
     return reconcile
 
 
+def _wait_for_a_lost_answer(_: Callable[..., Any]) -> Callable[..., Any]:
+    def lost(self: Shortcut, along: Along) -> None:
+        """What may have been taken along stays expected."""
+
+    return lost
+
+
 def _repeat_without_history(right: Callable[..., Any]) -> Callable[..., Any]:
     def insert(self: MemoryRepository, tasks: Sequence[NewTask], **how: Any) -> list[Inserted]:
         for task in tasks:
@@ -147,6 +155,7 @@ MUTATIONS: dict[str, Mutation] = {
     "fire without CAS": (Standing, "wins", _fire_without_cas),
     "release without fence": (MemoryRepository, "finish", _release_without_fence),
     "forget the lease rows": (Chores, "reconcile", _forget_the_lease_rows),
+    "wait for a lost answer for ever": (Shortcut, "lost", _wait_for_a_lost_answer),
     "repeat an insert without history": (MemoryRepository, "insert", _repeat_without_history),
     "start too early": (MemoryRepository, "claim", _start_too_early),
     "go by the node's own clock": (Intake, "take", _by_its_own_clock),

@@ -145,7 +145,7 @@ class SQLiteRepository(
         """Nothing: SQLite's busy timeout ends a wait, and callers give up by themselves."""
         return 0
 
-    def signals(self, node: int) -> VersionSignals:
+    def signals(self, node: int) -> VersionSignals:  # noqa: ARG002 - whoever it is, it hears all
         """This node's ears."""
         ear = VersionSignals(
             version=self._writer.version,
