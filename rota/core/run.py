@@ -120,10 +120,9 @@ class Run:
         "works",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one for each task: named ones would cost a dictionary
         self,
         claimed: Claimed,
-        *,
         node: int,
         works: Sequence[Runnable],
         make_context: Callable[[Run], Context | BlockingContext],

@@ -146,7 +146,8 @@ class Dispatcher:
         else:
             self.received += 1
             self._holding.add(entry)
-            self._let_tick(entry)
+            entry.ticking = True
+            self._timer.push(entry.due, self._on_due, entry, -entry.priority)
 
     def withdraw(self, entry: Entry) -> bool:
         """Take back an entry that has not started; False if it has."""

@@ -46,9 +46,9 @@ class Held(Entry):
     __slots__ = ("claimed", "executor", "node", "received", "route", "running")
 
     def __init__(
-        self, claimed: Claimed, *, node: int, received: float, route: Route, executor: Executor
+        self, claimed: Claimed, node: int, received: float, route: Route, executor: Executor
     ) -> None:
-        super().__init__(received + claimed.due_in, claimed.priority, claimed.queue, claimed.id)
+        Entry.__init__(self, received + claimed.due_in, claimed.priority, claimed.queue, claimed.id)
         self.running: Run | None = None
         self.claimed: Claimed = claimed
         self.node: int = node
@@ -98,13 +98,14 @@ class Executor:
         if not self._may_start(held):
             return
         claimed = held.claimed
+        # In the order of its arguments: to name them, where a class is called, costs a dictionary.
         run = Run(
             claimed,
-            node=held.node,
-            works=held.route.works,
-            make_context=self._make_context,
-            started=self._clock.monotonic(),
-            received=held.received,
+            held.node,
+            held.route.works,
+            self._make_context,
+            self._clock.monotonic(),
+            held.received,
         )
         held.running = run
         run.target = held.task

@@ -136,9 +136,8 @@ class Intake:
             elif self._admit is not None and self._refused(item):
                 self._put(node, _finish(item, Ending.CANCELLED, "not_restored"))
             else:
-                entries.append(
-                    Held(item, node=node, received=received, route=route, executor=self._executor)
-                )
+                # In the order of its arguments, as in `Executor.execute`.
+                entries.append(Held(item, node, received, route, self._executor))
         if not entries:
             return
         with self._counting:

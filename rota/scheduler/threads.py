@@ -147,7 +147,7 @@ class ThreadRunner:
                 return
             call, context = item
             try:
-                ended = Ended(value=context.run(call.function))
+                ended = Ended(context.run(call.function))
             except BaseException as error:  # noqa: BLE001 - SystemExit too is an outcome here
                 ended = Ended(error=error)
             with self._lock:
