@@ -91,8 +91,8 @@ class TaskStore(Protocol):
 
         Those ``along`` names are created working, under one lease of its token; the answer has
         what a claim would have. Waiting as ever, and with nothing claimed: all of a node that is
-        not entered any more, those of a paused queue, and all when one of the tasks is
-        ``keyed``, met another, or the call is ``repeated``.
+        not entered any more, at least those of a paused queue, and all when one of the tasks
+        is ``keyed``, met another, or the call is ``repeated``.
         """
 
     def insert_in(

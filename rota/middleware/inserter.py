@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple, Protocol
 
 from rota.core.clock import Clock
@@ -146,12 +145,8 @@ class Inserter:
     def _write(self, group: list[_Bundle], *, repeated: bool) -> None:
         """Write the group; refused for its data, it is halved until the culprit is alone."""
         tasks = [task for bundle in group for task in bundle.tasks]
-        take: Callable[[], object] = _nothing
         try:
-            if repeated:
-                answers = self._insert(tasks, repeated=True)
-            else:
-                answers, take = self._insert_along(tasks)
+            answers = self._insert(tasks, repeated=True) if repeated else self._insert_along(tasks)
         except StorageUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - carried to the caller it concerns
@@ -167,23 +162,24 @@ class Inserter:
         for bundle in group:
             settled.append((bundle, answers[at : at + len(bundle.tasks)]))
             at += len(bundle.tasks)
-        take()  # before anybody is told: who has waited for the answers may leave
         self._deliver(settled)
 
-    def _insert_along(
-        self, tasks: Sequence[NewTask]
-    ) -> tuple[list[Inserted], Callable[[], object]]:
-        """Write them, and have taken along what can start; the answers, and what lets it start."""
+    def _insert_along(self, tasks: Sequence[NewTask]) -> list[Inserted]:
+        """Write them, and have taken along what can start.
+
+        It is let start before anybody is told: who has waited for the answers may leave.
+        """
         shortcut = self.shortcut
         along = None if shortcut is None else shortcut.along(tasks)
         if shortcut is None or along is None:
-            return self._insert(tasks, repeated=False), _nothing
+            return self._insert(tasks, repeated=False)
         try:
             answers = self._store.insert(tasks, along=along)
         except BaseException:
             shortcut.lost(along)
             raise
-        return answers, partial(shortcut.took, along, answers, self._clock.monotonic())
+        shortcut.took(along, answers, self._clock.monotonic())
+        return answers
 
     def _insert(
         self, tasks: Sequence[NewTask], *, repeated: bool, together: bool = False
@@ -246,10 +242,6 @@ class Inserter:
                 self._loop.call_soon_threadsafe(_settle, settled)
             except RuntimeError:
                 log.debug("the loop was closed before %d answers came", len(settled))
-
-
-def _nothing() -> None:
-    """Nothing was taken along."""
 
 
 def _settle(settled: Sequence[tuple[_Bundle, list[Inserted] | Exception]]) -> None:

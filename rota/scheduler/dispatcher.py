@@ -146,8 +146,7 @@ class Dispatcher:
         else:
             self.received += 1
             self._holding.add(entry)
-            entry.ticking = True
-            self._timer.push(entry.due, self._on_due, entry, -entry.priority)
+            self._let_tick(entry)
 
     def withdraw(self, entry: Entry) -> bool:
         """Take back an entry that has not started; False if it has."""

@@ -80,12 +80,12 @@ class Intake:
         ripe = dispatcher.ripe
         ready = dispatcher.concurrency + self.prefetch() - dispatcher.running - ripe - in_flight
         ahead = dispatcher.concurrency - (dispatcher.held - ripe) - in_flight
-        by_queue = (
-            {queue: dispatcher.room(queue) for queue in dispatcher.limits}
-            if dispatcher.limits
-            else None
-        )
-        return ready, max(0, ahead), by_queue
+        return ready, max(0, ahead), self.by_queue()
+
+    def by_queue(self) -> dict[str, int] | None:
+        """What limited queues can take; None where there are none. From any thread."""
+        dispatcher = self._engine.dispatcher
+        return {queue: dispatcher.room(queue) for queue in dispatcher.limits} or None
 
     def fit(self, tasks: Sequence[NewTask]) -> bool:
         """Whether all of these are known here, and there are free slots for them all."""
@@ -93,7 +93,8 @@ class Intake:
         starting = dispatcher.ripe + self._handed - dispatcher.received
         if len(tasks) > dispatcher.concurrency - dispatcher.running - starting:
             return False
-        if any(self._held_back(work) or self._route(work) is None for work in _works(tasks)):
+        works = {task.work for task in tasks}
+        if any(self._held_back(work) or self._route(work) is None for work in works):
             return False
         if not dispatcher.limits:
             return True
@@ -186,10 +187,6 @@ class Intake:
         except Exception:
             log.exception("should_restore raised for task %s; the task runs", item.id)
             return False
-
-
-def _works(tasks: Sequence[NewTask]) -> set[str]:
-    return {task.work for task in tasks}
 
 
 def _finish(item: Claimed, ending: Ending, reason: str | None) -> Finish:

@@ -33,7 +33,7 @@ class Lanes:
     @property
     def active(self) -> bool:
         """Whether some lane may hold work that is due; any thread."""
-        return any(state.ready for state in list(self._lanes.values()))
+        return self.behind(None)
 
     def behind(self, room: dict[str, int] | None) -> bool:
         """Whether one of these may be in a queue that has room; any thread."""

@@ -43,6 +43,9 @@ class Intake(Protocol):
     def room(self) -> tuple[int, int, dict[str, int] | None]:
         """To run now, due within the look-ahead, and per limited queue; asked before a claim."""
 
+    def by_queue(self) -> dict[str, int] | None:
+        """The last of these alone; from any thread."""
+
     def take(self, node: int, claimed: Sequence[Claimed], received: float) -> None:
         """Claimed tasks; from ``received`` on, monotonic, their seconds until due count."""
 
@@ -152,7 +155,7 @@ class Sync:
         """Whether it may claim, and knows of nothing that it could and has not; any thread."""
         if self._hints or self._looking.is_set() or self._claimers:
             return False
-        behind = self.lanes.active and self.lanes.behind(self._intake.room()[2])
+        behind = self.lanes.behind(self._intake.by_queue())
         return not behind and self._gate() and self._life.may_start
 
     def hint(self, lanes: Sequence[Lane]) -> None:

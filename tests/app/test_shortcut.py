@@ -124,6 +124,9 @@ async def test_without_a_free_slot_it_waits_for_a_claim_in_its_order(node: Node)
         assert node.inserts.asked == [1, 0, 0]
         for handle in (low, high):
             assert (await handle.info()).state is TaskState.SCHEDULED
+        # The claimer is told after `schedule` has returned: before that it knows of one lane only.
+        while ("default", 5) not in house_of(scheduler).sync.lanes._lanes:
+            await asyncio.sleep(0)
         node.end.set()
         await low.result()
     assert node.ran == [0, 2, 1]
