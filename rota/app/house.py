@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,14 +31,14 @@ from rota.core.holdings import Holdings
 from rota.core.options import decode_options
 from rota.core.ports import Repository
 from rota.core.request import ScheduleNext, ScheduleRequest
-from rota.core.task import Claimed, Inserted, Stored
-from rota.middleware.bulk import store_each, store_through
+from rota.core.task import Claimed, Inserted, NewTask, Stored
+from rota.middleware.bulk import TURN, store_each, store_through
 from rota.middleware.chain import Middleware, blocking_layers, compose_schedule
 from rota.middleware.expiry import ExpiryMiddleware
 from rota.middleware.finisher import Finisher
 from rota.middleware.inserter import Inserter
 from rota.middleware.retry import RetryMiddleware
-from rota.middleware.storage import TURN, StorageMiddleware
+from rota.middleware.storage import StorageMiddleware
 from rota.middleware.timeout import TimeoutMiddleware
 from rota.registry import WorkRegistry
 from rota.scheduler.dispatcher import GIVE_WAY_EVERY
@@ -299,31 +299,29 @@ class House:
             # It is stored all the same, soon: who waits for work is told now and again then.
             self.wires.nudge(self.wires.lanes_of([request]))
             raise
-        self._entered([request], [answer])
+        self._entered([request], [answer], request.connection)
         return answer
 
-    async def made(self, tasks: Sequence[Any], options: Mapping[str, Any]) -> list[ScheduleRequest]:
-        """The requests of one call; with many of them the loop gets its turns in between."""
-        requests: list[ScheduleRequest] = []
-        for first in range(0, len(tasks), TURN):
-            if first:
-                await asyncio.sleep(0)
-            requests += self.requests.make_many(tasks[first : first + TURN], options)
-        return requests
-
-    async def store_many(self, requests: Sequence[ScheduleRequest]) -> list[Inserted]:
+    async def store_many(self, parts: Iterable[Sequence[ScheduleRequest]]) -> list[Inserted]:
         """Send all of them down the chain to one transaction; one rejection refuses all."""
-        ready, answers = await store_through(self.chain[:-1], requests, self.storage.store_many)
-        self._entered(ready, answers)
+        return await store_through(self.chain[:-1], parts, self._put_in_many)
+
+    async def _put_in_many(self, parts: Iterable[Sequence[ScheduleRequest]]) -> list[Inserted]:
+        rows, answers, connection = await self.storage.store_many(parts)
+        self._entered(rows, answers, connection)
         return answers
 
-    def _entered(self, requests: Sequence[ScheduleRequest], answers: Sequence[Inserted]) -> None:
+    def _entered(
+        self,
+        tasks: Sequence[ScheduleRequest | NewTask],
+        answers: Sequence[Inserted],
+        connection: object | None,
+    ) -> None:
         """Tell who waits for work: now, or once the caller's transaction has committed."""
-        both = zip(requests, answers, strict=True)
-        entered = [request for request, answer in both if may_be_claimed(request, answer)]
+        both = zip(tasks, answers, strict=True)
+        entered = [task for task, answer in both if may_be_claimed(task, answer)]
         if not entered:
             return
-        connection = entered[0].connection
         if connection is None:
             self.wires.tell_soon(entered)
         else:
@@ -375,8 +373,15 @@ class House:
 
     async def _follow(self, request: ScheduleRequest) -> ScheduleRequest:
         """A follow-up on its way through the chain, up to the storage end."""
-        ready, _ = await store_through(self.chain[:-1], [request], _as_created)
-        return ready[0]
+        came: list[ScheduleRequest] = []
+
+        async def end(parts: Iterable[Sequence[ScheduleRequest]]) -> list[Inserted]:
+            # It is inserted with the finish.
+            came.extend(request for part in parts for request in part)
+            return [Inserted(one.id, created=True, state=Stored.SCHEDULED) for one in came]
+
+        await store_through(self.chain[:-1], [[request]], end)
+        return came[0]
 
     def _as_json(self, work_id: str, result: Any) -> Any:
         """A result as it is stored, by what the work's function is annotated with."""
@@ -390,8 +395,3 @@ class House:
         if callable(own):
             return seconds(own(claimed.attempt), "backoff")
         return (decode_options(claimed.options).backoff or Backoff()).delay(claimed.attempt)
-
-
-async def _as_created(requests: list[ScheduleRequest]) -> list[Inserted]:
-    """The end of a follow-up's way through the chain: it is inserted with the finish."""
-    return [Inserted(item.id, created=True, state=Stored.SCHEDULED) for item in requests]

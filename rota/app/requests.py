@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
@@ -15,8 +15,9 @@ from rota.core.names import check_key, check_work
 from rota.core.options import FollowUp, Options
 from rota.core.request import OnConflict, ScheduleRequest, Unique
 from rota.core.shown import shown
-from rota.core.task import Inserted, Stored
+from rota.core.task import Inserted, NewTask, Stored
 from rota.errors import InvalidArgument
+from rota.middleware.bulk import TURN
 from rota.registry import Bound, Work, WorkOptions, WorkRegistry
 
 
@@ -112,6 +113,23 @@ class Requests:
             request = self._cast(self._moulds_now(), target, params, {}, self._ids.make())
             return _timed(request, options)
         return self._resolved(target, params, options)
+
+    def in_parts(
+        self,
+        items: Sequence[Bound[Any] | TaskSpec | tuple[Any, Mapping[str, Any]]],
+        options: Mapping[str, Any],
+    ) -> Iterator[list[ScheduleRequest]]:
+        """The requests of one call, of one connection, made part by part as they are asked for."""
+        connections: set[int] = set()
+        for at in range(0, len(items), TURN):
+            part = self.make_many(items[at : at + TURN], options)
+            connections.update(id(request.connection) for request in part)
+            if len(connections) > 1:
+                raise InvalidArgument(
+                    "connection differs between the tasks; all of one call go into one transaction",
+                    field="connection",
+                )
+            yield part
 
     def make_many(
         self,
@@ -331,7 +349,7 @@ def _on_conflict(value: object) -> OnConflict:
     )
 
 
-def may_be_claimed(request: ScheduleRequest, answer: Inserted) -> bool:
+def may_be_claimed(task: ScheduleRequest | NewTask, answer: Inserted) -> bool:
     """Whether there is something new to claim: created, or replaced while it waited."""
-    replaced = request.on_conflict == "replace" and answer.state is Stored.SCHEDULED
+    replaced = task.on_conflict == "replace" and answer.state is Stored.SCHEDULED
     return answer.claimed is None and (answer.created or replaced)

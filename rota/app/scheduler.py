@@ -31,7 +31,7 @@ from rota.core.ports import Repository
 from rota.core.request import ScheduleRequest
 from rota.core.retention import Retention
 from rota.core.task import Claimed
-from rota.errors import ForkedScheduler, InvalidArgument, SchedulerNotRunning, SchemaMismatch
+from rota.errors import ForkedScheduler, SchedulerNotRunning, SchemaMismatch
 from rota.registry import Bound, Work, WorkRegistry
 from rota.scheduler.engine import check_concurrency
 from rota.storage.open import open_repository
@@ -324,15 +324,11 @@ class Scheduler(SchedulerVerbs):
         options of its own over the common ``options``. Every request passes the chain.
         """
         house = self._open()
-        requests = await house.made(list(tasks), options)
-        if not requests:
+        asked = list(tasks)
+        if not asked:
             return []
-        if len({id(request.connection) for request in requests}) > 1:
-            raise InvalidArgument(
-                "connection differs between the tasks; all of one call go into one transaction",
-                field="connection",
-            )
-        return await house.handles(await house.store_many(requests))
+        answers = await house.store_many(house.requests.in_parts(asked, options))
+        return await house.handles(answers)
 
     async def restore(self, wait: Seconds = 3.0) -> RestoreReport:
         """Take back what dead nodes left; names what was interrupted, unknown, or in error.

@@ -38,7 +38,7 @@ class Switchboard:
         self.loop_lag: float = 0.0
         self._looking: Cancellable | None = None
         self._look_over_in = LOOK_OVER
-        self._entered: list[ScheduleRequest] = []  #: put in, and nobody told of yet
+        self._entered: list[ScheduleRequest | NewTask] = []  #: put in, and nobody told of yet
 
     @property
     def signals(self) -> Signals:
@@ -113,7 +113,7 @@ class Switchboard:
         self._house.sync.hint(lanes)
         self._tell_others(lanes)
 
-    def tell_soon(self, entered: Sequence[ScheduleRequest]) -> None:
+    def tell_soon(self, entered: Sequence[ScheduleRequest | NewTask]) -> None:
         """The same for what was put in, once for all of a turn; on the loop."""
         if not self._entered:
             self._house.loop.call_soon(self._tell_entered)
@@ -158,11 +158,11 @@ class Switchboard:
                 lanes=[lane for lane in agenda if lane.due_in <= house.settings.poll]
             )
 
-    def lanes_of(self, requests: Sequence[ScheduleRequest]) -> list[Lane]:
+    def lanes_of(self, tasks: Sequence[ScheduleRequest | NewTask]) -> list[Lane]:
         """One lane for each (queue, priority), with the earliest time."""
         first: dict[tuple[str, int], float] = {}
         now = self._house.clock.now()
-        asked = {(one.queue, one.priority, one.at, one.delay) for one in requests}
+        asked = {(one.queue, one.priority, one.at, one.delay) for one in tasks}
         for queue, priority, at, delay in asked:
             due_in = delay if at is None else max(0.0, (at - now).total_seconds())
             lane = queue, priority

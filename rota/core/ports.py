@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -84,15 +84,20 @@ class TaskStore(Protocol):
 
         A task whose unique key or id is taken is not written; its answer names the
         one that exists. ``repeated`` says that an earlier try may have committed:
-        ids are then looked for in history, too. With ``together`` a task that was not to
-        meet another (``on_conflict="raise"``) and does raises ``DuplicateTask``, with
-        nothing written. Raises ``LeaseLost``, with nothing
-        written, when a task's ``fence`` is no longer its parent's token.
+        ids are then looked for in history, too. With ``together`` a task that was not to meet
+        another (``on_conflict="raise"``) and does raises ``DuplicateTask``. Raises ``LeaseLost``
+        when a task's ``fence`` is no longer its parent's token. Either with nothing written.
 
         Those ``along`` names are created working, under one lease of its token; the answer has
         what a claim would have. Waiting as ever, and with nothing claimed: all of a node that is
         not entered any more, at least those of a paused queue, and all when one of the tasks
         is ``keyed``, met another, or the call is ``repeated``.
+        """
+
+    def insert_parts(self, parts: Iterable[Sequence[NewTask]]) -> list[Inserted]:
+        """``insert`` with ``together``, of tasks that come in parts, all or none.
+
+        A transaction may be open while the next one is made. What that raises is raised.
         """
 
     def insert_in(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from rota.core.clock import Clock
 from rota.core.conflict import is_own
 from rota.core.duty import Duty, Offload
+from rota.core.giving_way import give_way
 from rota.core.ports import TaskStore
 from rota.core.task import Along, Inserted, NewTask
 from rota.errors import DataRefused, SchedulerNotRunning, StorageUnavailable
+from rota.middleware.arriving import Arriving
 
 log: logging.Logger = logging.getLogger("rota.middleware")
 
@@ -106,6 +108,26 @@ class Inserter:
             self._inbox.append(_Bundle(tasks, future, self._clock.monotonic()))
         self.duty.wake()
         return await future
+
+    async def insert_parts(self, parts: Iterable[Sequence[NewTask]]) -> list[Inserted]:
+        """Write all that ``parts`` gives, all or none, each part while the next is made.
+
+        The loop gets a turn after each. What ``parts`` raises is raised, with nothing written;
+        the same if the caller is cancelled before the last part has come.
+        """
+        arriving = Arriving()
+        writing = asyncio.ensure_future(self._offload.run(self._write_arriving, arriving))
+        try:
+            for part in parts:
+                arriving.put(part)
+                give_way()  # to the thread that writes the last one
+                await asyncio.sleep(0)
+        except BaseException:
+            arriving.give_up()
+            writing.add_done_callback(asyncio.Future.exception)  # that it was given up
+            raise
+        arriving.end()
+        return await writing
 
     async def drain(self) -> None:
         """Wait until what was handed over is written (or refused)."""
@@ -223,9 +245,16 @@ class Inserter:
         self._deliver([(bundle, error) for bundle in left])
         self._close()
 
-    def _insert_alone(self, tasks: Sequence[NewTask]) -> list[Inserted]:
+    def _write_arriving(self, arriving: Arriving) -> list[Inserted]:
+        try:
+            return self._store.insert_parts(arriving)
+        except StorageUnavailable:
+            for _ in arriving:
+                pass  # until the last one has come
+            return self._insert_alone(arriving.tasks, repeated=True)
+
+    def _insert_alone(self, tasks: Sequence[NewTask], *, repeated: bool = False) -> list[Inserted]:
         until = self._clock.monotonic() + self._patience
-        repeated = False
         pause = threading.Event()
         while True:
             try:

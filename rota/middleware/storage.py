@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, assert_never
 
@@ -30,8 +31,6 @@ from rota.middleware.inserter import Inserter
 log: logging.Logger = logging.getLogger("rota.middleware")
 
 
-#: So many tasks of one call are seen to before the loop gets a turn: some milliseconds.
-TURN = 1_000
 #: Calls a function with the plain connection behind the caller's, in the right thread.
 RunIn = Callable[[object, Callable[[object], Any]], Awaitable[Any]]
 #: Takes a follow-up through the chain, up to the storage end.
@@ -88,15 +87,32 @@ class StorageMiddleware(Middleware):
             raise RecurringNotFound(rider.recurring)
         return Inserted(fired.task or new.id, fired.created, Stored.SCHEDULED)
 
-    async def store_many(self, requests: list[ScheduleRequest]) -> list[Inserted]:
-        """Insert all of these, or none, in one transaction."""
+    async def store_many(
+        self, parts: Iterable[Sequence[ScheduleRequest]]
+    ) -> tuple[list[NewTask], list[Inserted], object | None]:
+        """Insert all of these, or none, in one transaction: the rows, their answers, whose it was.
+
+        All are of one connection, the caller's or None. Where there is more than one part, each
+        is written while the next is made.
+        """
+        coming = iter(parts)
+        begin = list(itertools.islice(coming, 2))
         rows: list[NewTask] = []
-        for first in range(0, len(requests), TURN):
-            if first:
+
+        def made() -> Iterator[list[NewTask]]:
+            for part in itertools.chain(begin, coming):
+                new = list(map(self.row, part))
+                rows.extend(new)
+                yield new
+
+        connection = begin[0][0].connection
+        if connection is None and len(begin) > 1:
+            answers = await self._inserter.insert_parts(made())
+        else:
+            for _ in made():
                 await asyncio.sleep(0)
-            rows += map(self.row, requests[first : first + TURN])
-        answers = await self._insert(requests[0].connection, rows)
-        return refuse_met(rows, answers)
+            answers = await self._insert(connection, rows)
+        return rows, refuse_met(rows, answers), connection
 
     async def _insert(self, connection: object | None, rows: list[NewTask]) -> list[Inserted]:
         """In a group with others, or in the caller's own transaction."""

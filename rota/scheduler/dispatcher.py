@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from rota.core.clock import Clock
+from rota.core.giving_way import give_way
 from rota.scheduler.line import Line, Place
 from rota.scheduler.timer import Timer
 
@@ -68,17 +68,6 @@ class Entry:
         """It will never start: the engine stops."""
 
 
-def _give_way() -> None:
-    """Let a thread that waits for the interpreter have it.
-
-    A loop that is never idle gives the interpreter away at each look for events, but for too
-    short a time to be taken; and each of these wakes those who wait, who then begin the interval
-    anew after which they may insist on it (``take_gil`` in CPython's ``ceval_gil.h``). Any sleep
-    is long enough: Linux makes 50 µs of it (``PR_SET_TIMERSLACK`` in prctl(2)).
-    """
-    time.sleep(1e-6)
-
-
 class Dispatcher:
     """Slots and the order of taking them; all on the event loop's thread.
 
@@ -97,7 +86,7 @@ class Dispatcher:
         may_start: Callable[[], bool] = lambda: True,
         on_free: Callable[[], object] = lambda: None,
         give_way_every: int = GIVE_WAY_EVERY,
-        give_way: Callable[[], object] = _give_way,
+        give_way: Callable[[], object] = give_way,
     ) -> None:
         self._loop = loop
         self._clock = clock

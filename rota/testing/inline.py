@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from rota.core.events import Event, Finished
 from rota.core.request import ScheduleRequest
@@ -27,8 +27,9 @@ class InlineHouse(ManualHouse):
         await self._run([request], [answer])
         return answer
 
-    async def store_many(self, requests: Sequence[ScheduleRequest]) -> list[Inserted]:
-        answers = await super().store_many(requests)
+    async def store_many(self, parts: Iterable[Sequence[ScheduleRequest]]) -> list[Inserted]:
+        requests = [request for part in parts for request in part]
+        answers = await super().store_many([requests])
         await self._run(requests, answers)
         return answers
 

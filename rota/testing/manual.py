@@ -22,7 +22,7 @@ from rota.core.duty import Offload
 from rota.core.events import Event, Started
 from rota.core.ports import Repository
 from rota.core.request import ScheduleRequest
-from rota.core.task import Inserted
+from rota.core.task import Inserted, NewTask
 from rota.errors import InvalidArgument
 from rota.registry import WorkRegistry
 from rota.storage.keeper import Keeper
@@ -50,8 +50,13 @@ class ManualHouse(House):
     keeping: type[Keeper] = ManualKeeper
     entered: Callable[[], object] = staticmethod(lambda: None)
 
-    def _entered(self, requests: Sequence[ScheduleRequest], answers: Sequence[Inserted]) -> None:
-        super()._entered(requests, answers)
+    def _entered(
+        self,
+        tasks: Sequence[ScheduleRequest | NewTask],
+        answers: Sequence[Inserted],
+        connection: object | None,
+    ) -> None:
+        super()._entered(tasks, answers, connection)
         self.entered()
 
 

@@ -16,6 +16,7 @@ from rota import TaskSpec, WorkRegistry
 from rota.core.clock import Clock, SystemClock
 from rota.core.request import ScheduleRequest
 from rota.errors import DuplicateTask, InvalidArgument, InvalidParams, Rejected
+from rota.middleware.bulk import TURN
 from tests.app.callers import calling, default_driver
 from tests.conftest import Database
 
@@ -131,6 +132,23 @@ async def test_each_may_have_options_of_its_own(database: Database, works: WorkR
     assert [info.queue for info in infos] == ["default", "default", "q", "default"]
     assert infos[2].meta == {"a": 1}
     assert infos[3].run_at >= later
+
+
+async def test_none_of_many_is_stored_if_the_last_one_is_wrong(
+    durable: Database, works: WorkRegistry
+) -> None:
+    """By then the first of them have been written, in the same transaction."""
+    many = notes(*range(3 * TURN))
+    async with durable.scheduler(works, queues=[]) as scheduler:
+        there = await scheduler.schedule("note", {"n": 0}, unique="k", delay=60)
+        with pytest.raises(InvalidParams, match="n"):
+            await scheduler.schedule_many([*many, ("note", {"n": "no number"})])
+        with pytest.raises(DuplicateTask) as caught:
+            await scheduler.schedule_many([*many, TaskSpec("note", {"n": 1}, {"unique": "k"})])
+        assert caught.value.task_id == there.id
+        assert (await scheduler.counts())["scheduled"] == 1
+        assert len(await scheduler.schedule_many(many)) == 3 * TURN
+        assert (await scheduler.counts())["scheduled"] == 3 * TURN + 1
 
 
 async def test_twenty_thousand_in_one_call(durable: Database, works: WorkRegistry) -> None:

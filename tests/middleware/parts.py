@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from rota import Scheduler, WorkRegistry
@@ -95,6 +96,14 @@ class WatchedRepository(MemoryRepository):
             lambda: super(WatchedRepository, self).insert(
                 tasks, repeated=repeated, together=together, along=along
             )
+        )
+
+    def insert_parts(self, parts: Iterable[Sequence[NewTask]]) -> list[Inserted]:
+        """Fails, where a test says so, when the first part has come."""
+        coming = iter(parts)
+        first = next(coming)
+        return self._troubled(
+            lambda: super(WatchedRepository, self).insert_parts(chain([first], coming))
         )
 
     def finish(

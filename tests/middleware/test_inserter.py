@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from rota.core.duty import LONGEST_PAUSE, Offload
 from rota.core.ids import new_id
 from rota.core.task import Ending, Finish, Membership, NewTask, Stored, Want
-from rota.errors import DataRefused, SchedulerNotRunning, StorageError, StorageUnavailable
+from rota.errors import (
+    DataRefused,
+    InvalidArgument,
+    SchedulerNotRunning,
+    StorageError,
+    StorageUnavailable,
+)
 from rota.middleware import inserter as inserter_module
 from rota.middleware.inserter import Inserter
 from rota.storage.memory import MemoryRepository
 from rota.testing.clock import FakeClock
-from rota.testing.conformance.setting import a_task, some_tasks
+from rota.testing.conformance.setting import a_task, ids, some_tasks
 from tests.middleware.parts import PATIENCE, WatchedRepository, turns
 
 AWAY = "the server is away"
@@ -283,3 +289,107 @@ async def test_any_other_error_goes_to_who_asked_and_ends_there(
         await inserter.insert([a_task()])
     assert caught.value is error
     assert (await inserter.insert([a_task()]))[0].created
+
+
+# In parts
+
+
+async def writers_gone(inserter: Inserter) -> None:
+    """What was being written is, or never will be: no thread waits for more of it."""
+    await asyncio.to_thread(inserter._offload.close)
+    assert not [thread for thread in inserter._offload._threads if thread.is_alive()]
+
+
+async def test_parts_are_written_while_the_next_are_made(
+    repository: WatchedRepository, inserter: Inserter
+) -> None:
+    repository.gate.clear()
+    first, second = some_tasks(3), some_tasks(2)
+
+    def made() -> Iterator[list[NewTask]]:
+        yield first
+        assert repository.entered.acquire(timeout=PATIENCE)  # the first is being written
+        repository.gate.set()
+        yield second
+
+    answers = await inserter.insert_parts(made())
+    assert [answer.id for answer in answers] == ids([*first, *second])
+    assert all(answer.created for answer in answers)
+
+
+async def test_the_loop_turns_between_the_parts(
+    repository: WatchedRepository, inserter: Inserter
+) -> None:
+    turned: list[int] = []
+
+    def made() -> Iterator[list[NewTask]]:
+        for number in range(3):
+            asyncio.get_running_loop().call_soon(turned.append, number)
+            yield some_tasks(1)
+            assert turned == list(range(number + 1))
+
+    assert len(await inserter.insert_parts(made())) == 3
+
+
+async def test_what_the_making_raises_leaves_nothing(
+    repository: WatchedRepository, inserter: Inserter
+) -> None:
+    def made() -> Iterator[list[NewTask]]:
+        yield some_tasks(3)
+        raise InvalidArgument("no such priority", field="priority")
+
+    with pytest.raises(InvalidArgument, match="no such priority"):
+        await inserter.insert_parts(made())
+    await writers_gone(inserter)
+    assert len(repository._book.rows) == 0
+
+
+async def test_who_is_cancelled_before_the_last_part_has_stored_nothing(
+    repository: WatchedRepository, inserter: Inserter
+) -> None:
+    def made() -> Iterator[list[NewTask]]:
+        yield some_tasks(3)
+        call.cancel()
+        yield some_tasks(3)
+        pytest.fail("it went on")
+
+    call = asyncio.ensure_future(inserter.insert_parts(made()))
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await writers_gone(inserter)
+    assert len(repository._book.rows) == 0
+
+
+async def test_who_is_cancelled_after_the_last_part_has_stored_all(
+    repository: WatchedRepository, inserter: Inserter
+) -> None:
+    repository.gate.clear()
+    call = asyncio.ensure_future(inserter.insert_parts([some_tasks(3), some_tasks(3)]))
+    await turns()
+    call.cancel()
+    await turns()
+    repository.gate.set()
+    await writers_gone(inserter)
+    assert len(repository._book.rows) == 6
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_parts_go_again_all_together_when_the_database_was_away(
+    repository: WatchedRepository, inserter: Inserter, written: bool
+) -> None:
+    """Whether or not the first try was written: its reply was lost."""
+    lost = repository.fail_after if written else repository.fail_before
+    lost.append(StorageUnavailable(AWAY))
+    first, second = some_tasks(3), some_tasks(2)
+
+    def made() -> Iterator[list[NewTask]]:
+        yield first
+        if not written:
+            assert repository.entered.acquire(timeout=PATIENCE)  # and fails before the rest comes
+        yield second
+
+    answers = await inserter.insert_parts(made())
+    assert [answer.id for answer in answers] == ids([*first, *second])
+    assert all(answer.created for answer in answers)
+    assert len(repository._book.rows) == 5
+    assert repository.inserts[-1] == ([*first, *second], True)

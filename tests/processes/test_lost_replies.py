@@ -13,6 +13,7 @@ import pytest
 from rota import Scheduler, WorkRegistry
 from rota.core.ports import Repository
 from rota.errors import StorageUnavailable
+from rota.middleware.bulk import TURN
 from rota.storage.open import open_repository
 from tests.conftest import Database
 
@@ -96,6 +97,22 @@ async def test_an_insert_whose_answer_was_lost_is_not_done_twice(
         counts = await scheduler.counts()
     assert line.lost == 2
     assert ran == [0, 1]
+    assert sum(counts.values()) == 0
+
+
+async def test_many_whose_answer_was_lost_are_there_once(
+    durable: Database, works: WorkRegistry, ran: list[int]
+) -> None:
+    line = line_to(durable, "insert_parts")
+    numbers = list(range(TURN + 10))
+    async with node(line, works) as scheduler:
+        line.losing.set()
+        handles = await scheduler.schedule_many([("note", {"n": n}) for n in numbers])
+        assert all(handle.created for handle in handles)
+        assert [await handle.result(timeout=30) for handle in handles] == numbers
+        counts = await scheduler.counts()
+    assert line.lost == 1
+    assert sorted(ran) == numbers
     assert sum(counts.values()) == 0
 
 

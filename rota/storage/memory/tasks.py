@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -48,6 +48,9 @@ class MemoryTasks:
             if along is None or not plain or any(task.keyed for task in tasks):
                 return answers
             return take_along(self._book, answers, along)
+
+    def insert_parts(self, parts: Iterable[Sequence[NewTask]]) -> list[Inserted]:
+        return self.insert([task for part in parts for task in part], together=True)
 
     def insert_in(
         self,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import psycopg
 from sqlalchemy import Connection
 
 from rota.core.conflict import refuse_met
 from rota.core.task import Along, Attempt, Change, Inserted, NewTask, Report, Stored, Task
+from rota.storage.postgres.connections import Session
 from rota.storage.postgres.guests import Borrowed
 from rota.storage.postgres.parts import Parts
 from rota.storage.verbs import changing, feeding, joining, looking, reporting
 
 #: A keyed insert that meets a stranger's open transaction gives way soon, and once.
 _IMPATIENT = "set local lock_timeout = '50ms'"
+
+
+class _MayMeet(Exception):
+    """A part cannot go with the others in their order: one of its tasks may meet another."""
 
 
 class PostgresTasks(Parts):
@@ -43,6 +48,24 @@ class PostgresTasks(Parts):
             return inserted
         with self._connections.transaction() as session:
             return self._inserting.careful(session, tasks, repeated=repeated)
+
+    def insert_parts(self, parts: Iterable[Sequence[NewTask]]) -> list[Inserted]:
+        """Each part written while the next is made; gathered first as soon as one is keyed.
+
+        Keys must be taken in one order, and an id that exists is found by several looks.
+        """
+        coming = iter(parts)
+        gathered: list[NewTask] = []
+        try:
+            with self._connections.transaction() as session:
+                answers: list[Inserted] = []
+                for part in coming:
+                    gathered += part
+                    answers += self._insert_part(session, part)
+                return answers
+        except _MayMeet:
+            gathered += [task for part in coming for task in part]
+            return self.insert(gathered, together=True)
 
     def insert_in(
         self, connection: object, tasks: Sequence[NewTask], *, together: bool = False
@@ -142,6 +165,14 @@ class PostgresTasks(Parts):
                 return self._inserting.plain(session, tasks)
             except psycopg.errors.UniqueViolation:
                 return None
+
+    def _insert_part(self, session: Session, part: Sequence[NewTask]) -> list[Inserted]:
+        if any(task.keyed for task in part):
+            raise _MayMeet
+        try:
+            return self._inserting.plain(session, part)
+        except psycopg.errors.UniqueViolation as error:
+            raise _MayMeet from error
 
     def _insert_impatiently(
         self, tasks: Sequence[NewTask], *, repeated: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -37,6 +37,10 @@ class SQLiteTasks:
             return refuse_met(tasks, answers, repeated=repeated) if together else answers
 
         return desk.write(act)
+
+    def insert_parts(self, parts: Iterable[Sequence[NewTask]]) -> list[Inserted]:
+        """Gathered first: the file's only writer is not held while they are made."""
+        return self.insert([task for part in parts for task in part], together=True)
 
     def insert_in(
         self, connection: object, tasks: Sequence[NewTask], *, together: bool = False

@@ -23,6 +23,7 @@ from rota.testing.conformance.matching import MatchingContract
 from rota.testing.conformance.nodes import NodeContract
 from rota.testing.conformance.overlapping import OverlapContract
 from rota.testing.conformance.parking import ParkingContract
+from rota.testing.conformance.parts import PartsContract
 from rota.testing.conformance.periods import PeriodContract
 from rota.testing.conformance.pulling import PullingContract
 from rota.testing.conformance.pulling_parked import ParkedPullingContract
@@ -37,6 +38,7 @@ from rota.testing.conformance.tombstones import TombstoneContract
 
 class RepositoryContract(
     InsertingContract,
+    PartsContract,
     AlongContract,
     ConflictContract,
     PeriodContract,
