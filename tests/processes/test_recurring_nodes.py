@@ -23,22 +23,22 @@ SECOND = timedelta(seconds=1)
 EACH: dict[str, Any] = {"catchup": "all", "catchup_limit": 1_000, "overlap": "allow"}
 
 
+# A round is as long as a node takes to start: a second, or five on a busy machine.
 @pytest.mark.parametrize(
-    "seconds",
+    "rounds",
     [
-        10,
-        pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+        pytest.param(4, marks=pytest.mark.timeout(150)),
+        pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(500)]),
     ],
 )
 def test_every_fire_time_is_decided_once_whoever_dies(
-    fleet: Fleet, durable: Database, seconds: int
+    fleet: Fleet, durable: Database, rounds: int
 ) -> None:
     asyncio.run(_add(durable))
     repository = durable.repository()
     first = {one.id: one.next_fire_at for one in repository.list_recurring() if one.next_fire_at}
     assert len(first) == DEFINITIONS
-    killed = _kill_and_start(fleet, seconds)
-    assert killed >= seconds // 5
+    _kill_and_start(fleet, rounds)
     end = repository.now()
     _wait_until_decided(repository, end)
 
@@ -68,25 +68,21 @@ async def _add(database: Database) -> None:
             await client.add_recurring(f"{kind}-{n}", "quick", Every(1), {"n": n}, **rules)
 
 
-def _kill_and_start(fleet: Fleet, seconds: float) -> int:
-    """Keep about so many nodes running, for so long; how many were killed."""
-    rng = random.Random(seconds)
+def _kill_and_start(fleet: Fleet, rounds: int) -> None:
+    """Kill one or two of the nodes, and start as many, so many times."""
+    rng = random.Random(rounds)
     names = iter(range(10_000))
     running: list[NodeProcess] = fleet.start_all([f"n{next(names)}" for _ in range(NODES)])
-    until = time.monotonic() + seconds
-    killed = 0
-    while time.monotonic() < until:
+    for _ in range(rounds):
         for node in rng.sample(running, rng.randint(1, 2)):
             # In the middle of its work: it has just told that it runs something.
             node.wait_for(lambda line: line["is"] == "started", "a start")
             node.kill()
             running.remove(node)
-            killed += 1
         fresh = [fleet.launch(f"n{next(names)}") for _ in range(NODES - len(running))]
         for node in fresh:
             node.wait("up")
         running += fresh
-    return killed
 
 
 def _wait_until_decided(repository: Repository, end: datetime) -> None:

@@ -13,6 +13,9 @@ from tests.processes.fleet import NodeProcess, with_unwritten
 from tests.rolling.conftest import Pair, Site
 from tests.rolling.trees import Code, CodeHistory, git, step_file
 
+#: Six nodes start one after the other, each in seconds where the machine is busy.
+pytestmark = pytest.mark.timeout(240)
+
 
 def start(site: Site, name: str, code: Code, *queues: str, **more: Any) -> NodeProcess:
     """A node that serves what all do, its own queue, by which a test can choose it, and more."""
