@@ -93,7 +93,7 @@ class House:
             lease=settings.lease,
             on_dead=self.wires.dying,
             on_joined=self.wires.joined,
-            holding=lambda: self.sync.claiming or bool(self.holdings),
+            holding=lambda: bool(self.holdings),
             on_cancels=self.wires.cancels,
             on_may_start=self.wires.may_start,
             on_unfit=self.wires.unfit,

@@ -19,7 +19,7 @@ class Holdings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._left: Counter[int] = Counter()
-        self._expected: set[int] = set()
+        self._expected: dict[int, range] = {}
         self._next = 1
 
     def reserve(self, count: int) -> int:
@@ -29,15 +29,23 @@ class Holdings:
             self._next += count
             return first
 
-    def expect(self, batch: int) -> None:
-        """Tasks of this batch may be in the database already, and their answer on its way."""
+    def expect(self, batch: int, count: int = 1) -> None:
+        """Tasks of this batch may be this node's already, and the answer that says so on its way.
+
+        The same for the ``count`` - 1 batches numbered after it.
+        """
         with self._lock:
-            self._expected.add(batch)
+            self._expected[batch] = range(batch, batch + count)
 
     def expect_no_more(self, batch: int) -> None:
         """The answer is here, or will not come."""
         with self._lock:
-            self._expected.discard(batch)
+            self._expected.pop(batch, None)
+
+    @property
+    def expecting(self) -> bool:
+        """Whether an answer may be on its way."""
+        return bool(self._expected)
 
     def add(self, claimed: Iterable[Claimed]) -> None:
         """Count freshly claimed tasks."""
@@ -58,7 +66,9 @@ class Holdings:
     def knows(self, batch: int) -> bool:
         """Whether something of the batch is still to end, or on its way here."""
         with self._lock:
-            return self._left.get(batch, 0) > 0 or batch in self._expected
+            if self._left.get(batch, 0) > 0:
+                return True
+            return any(batch in expected for expected in self._expected.values())
 
     def clear(self) -> None:
         """Forget all: the incarnation died, its leases are somebody else's."""

@@ -159,8 +159,8 @@ class Chores:
     def reconcile(self) -> float:
         """Release leases in our name that we do not know: their claim's answer was lost.
 
-        Only what was not known a second ago either, since a claim in another thread may be
-        about to arrive, and what has no outcome on its way.
+        Only what was not known a second ago either, since its answer may arrive between the two
+        looks, and what has no outcome on its way.
         """
         if not self._holds:
             self._strange.clear()

@@ -140,20 +140,14 @@ class Sync:
         self._pace = GLANCE_DEAF
         self._parked = False  #: whether a glance has shown that something is
         self.last_claim: float = now
-        self._claimers: set[int] = set()  #: threads whose claim is under way
         self._hands = Hands()
         self.round_trip: float = 0.002  #: of a claim, in seconds, smoothed
         self.duty: Duty = Duty(name="rota-claimer", step=self.step, clock=clock, close=close)
 
     @property
-    def claiming(self) -> bool:
-        """Whether a claim is under way, whose tasks may be this node's already; any thread."""
-        return bool(self._claimers)
-
-    @property
     def idle(self) -> bool:
         """Whether it may claim, and knows of nothing that it could and has not; any thread."""
-        if self._hints or self._looking.is_set() or self._claimers:
+        if self._hints or self._looking.is_set() or self._holdings.expecting:
             return False
         behind = self.lanes.behind(self._intake.by_queue())
         return not behind and self._gate() and self._life.may_start
@@ -313,19 +307,14 @@ class Sync:
         node = self._life.id
         batch = self._holdings.reserve(most + 1)
         sent = self._clock.monotonic()
-        caller = threading.get_ident()
-        self._claimers.add(caller)
+        self._holdings.expect(batch, most + 1)
         try:
-            claimed = statement(node, batch)
-        except NodeDead:
-            self._life.suspect()
-            raise
-        except StorageUnavailable:
-            self.chores.reconcile_soon()
-            raise
+            claimed = self._told(statement, node, batch)
+            received = self._clock.monotonic()
+            if node == self._life.id:
+                self._holdings.add(claimed)
         finally:
-            self._claimers.discard(caller)
-        received = self._clock.monotonic()
+            self._holdings.expect_no_more(batch)
         self.round_trip += 0.2 * (received - sent - self.round_trip)
         self.last_claim = received
         if node != self._life.id:
@@ -335,13 +324,24 @@ class Sync:
                 "others take over what it took, claim again as the new incarnation"
             )
         if claimed:
-            self._holdings.add(claimed)
             since = received
             if timed:
                 told = claimed[0].run_at / 1e6 - claimed[0].due_in
                 since = self._hands.moment(told, sent=sent, received=received)
             self._intake.take(node, claimed, since)
         return claimed
+
+    def _told(
+        self, statement: Callable[[int, int], list[Claimed]], node: int, batch: int
+    ) -> list[Claimed]:
+        try:
+            return statement(node, batch)
+        except NodeDead:
+            self._life.suspect()
+            raise
+        except StorageUnavailable:
+            self.chores.reconcile_soon()
+            raise
 
     def _took_back(self, rescued: list[Rescued]) -> None:
         report = self.report

@@ -27,6 +27,9 @@ class Line:
         self.losing = threading.Event()
         self.cut = threading.Event()
         self.tried = threading.Semaphore(0)
+        self.done = threading.Semaphore(0)  #: what the database has done
+        self.swift = threading.Event()  #: answers arrive, not only soon
+        self.swift.set()
         self._verb: Callable[..., Any] = getattr(repository, verb)
         setattr(repository, verb, self._call)
 
@@ -35,6 +38,8 @@ class Line:
             self.tried.release()
             raise StorageUnavailable("the request was lost; this is a test")
         answer = self._verb(*arguments, **more)
+        self.done.release()
+        assert self.swift.wait(60)
         if answer and self.losing.is_set():
             self.losing.clear()
             self.lost += 1
@@ -143,6 +148,28 @@ async def test_outcomes_on_their_way_are_not_taken_for_lost_claims(
         for _ in range(3):
             await asyncio.to_thread(parts.sync.chores.reconcile)
         line.cut.clear()
+        assert await handle.result(timeout=30) == 1
+        outcomes = [item.outcome for item in await handle.history()]
+    assert ran == [1]
+    assert outcomes == ["done"]
+
+
+async def test_a_slow_answer_is_not_taken_for_a_lost_one(
+    durable: Database, works: WorkRegistry, ran: list[int]
+) -> None:
+    """A claim whose answer takes its time: meanwhile the node looks at its leases."""
+    line = line_to(durable, "claim_one")
+    async with node(line, works) as scheduler:
+        handle = await scheduler.schedule("note", {"n": 1}, delay=3600)
+        line.swift.clear()
+        running = asyncio.ensure_future(scheduler.run_now(handle.id))
+        assert await asyncio.to_thread(line.done.acquire, timeout=20)
+        chores = scheduler._house.sync.chores  # type: ignore[union-attr]
+        chores.reconcile_soon()
+        for _ in range(3):
+            await asyncio.to_thread(chores.reconcile)
+        line.swift.set()
+        await running
         assert await handle.result(timeout=30) == 1
         outcomes = [item.outcome for item in await handle.history()]
     assert ran == [1]
