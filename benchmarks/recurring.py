@@ -18,6 +18,9 @@ works = rota.WorkRegistry()
 #: The others: one task every so many seconds.
 PROBE_EVERY = 0.02
 
+#: Definitions are put in at this pace, at worst, and due after that.
+DEFINED_PER_S = 200
+
 
 class Pace(NamedTuple):
     """The others are due from ``before`` the moment until ``after`` it; when the node starts."""
@@ -117,7 +120,7 @@ async def _define(
     url: str, repository: Repository, tasks: int, pace: Pace, options: dict[str, Any]
 ) -> tuple[datetime, float]:
     """The definitions, all due at one moment ahead; the moment, and how long that took."""
-    patience = pace.warm_up + tasks / 400
+    patience = pace.warm_up + tasks / DEFINED_PER_S
     now = await asyncio.to_thread(repository.now)
     moment = now + timedelta(seconds=patience)
     trigger = rota.Every(86_400, moment)

@@ -124,7 +124,7 @@ class Inserter:
                 await asyncio.sleep(0)
         except BaseException:
             arriving.give_up()
-            writing.add_done_callback(asyncio.Future.exception)  # that it was given up
+            writing.add_done_callback(_heard)
             raise
         arriving.end()
         return await writing
@@ -271,6 +271,12 @@ class Inserter:
                 self._loop.call_soon_threadsafe(_settle, settled)
             except RuntimeError:
                 log.debug("the loop was closed before %d answers came", len(settled))
+
+
+def _heard(writing: asyncio.Future[list[Inserted]]) -> None:
+    """That it was given up is no news."""
+    if not writing.cancelled():
+        writing.exception()
 
 
 def _settle(settled: Sequence[tuple[_Bundle, list[Inserted] | Exception]]) -> None:
