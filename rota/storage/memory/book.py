@@ -155,12 +155,12 @@ class Book:
         row: Row,
         outcome: str,
         *,
+        now: int,
         reason: str | None = None,
         error: dict[str, object] | None = None,
         ago: float | None = None,
     ) -> None:
         """Record the attempt that is running as one that did not end its task."""
-        now = self.now()
         self.attempts[row.id].append(
             Attempt(
                 task_id=row.id,

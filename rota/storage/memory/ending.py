@@ -40,21 +40,22 @@ def finish_one(book: Book, row: Row, finish: Finish) -> Stored:
         row.run_at = max(row.run_at, now + span(finish.delay))
         book.park(row, kept_from)
     else:
-        _try_again(book, row, finish, run_at=now + span(finish.delay))
+        _try_again(book, row, finish, now)
     return row.state
 
 
-def _try_again(book: Book, row: Row, finish: Finish, *, run_at: int) -> None:
+def _try_again(book: Book, row: Row, finish: Finish, now: int) -> None:
     book.note_attempt(
         row,
         finish.ending.name.lower(),
+        now=now,
         reason=finish.reason,
         error=load(finish.payload),
         ago=finish.ago,
     )
     book.lift(row)
     row.losses = 0
-    row.run_at = run_at
+    row.run_at = now + span(finish.delay)
     if finish.ending is Ending.AGAIN:
         row.attempt = 0
     if finish.params is not None:

@@ -89,7 +89,7 @@ class MemoryNodes:
             rows = _still_held(book, node, batch)
             for row in rows:
                 if row.cancel_reason is not None:
-                    book.note_attempt(row, "lost")
+                    book.note_attempt(row, "lost", now=book.now())
                 give_back(book, row, book.now())
                 _disown(row)
             return len(rows)
@@ -143,7 +143,7 @@ def _rescue_lease(book: Book, node: int, batch: int) -> list[Rescued]:
 
 
 def _rescue_task(book: Book, row: Row, *, alone: bool) -> None:
-    book.note_attempt(row, "lost")
+    book.note_attempt(row, "lost", now=book.now())
     if alone or row.losses == 0:
         row.losses += 1
     most = options_or_default(row.options).max_rescues
