@@ -32,7 +32,7 @@ from rota.core.options import decode_options
 from rota.core.ports import Repository
 from rota.core.request import ScheduleNext, ScheduleRequest
 from rota.core.task import Claimed, Inserted, NewTask, Stored
-from rota.middleware.bulk import TURN, store_each, store_through
+from rota.middleware.bulk import in_turns, store_each, store_through
 from rota.middleware.chain import Middleware, blocking_layers, compose_schedule
 from rota.middleware.expiry import ExpiryMiddleware
 from rota.middleware.finisher import Finisher
@@ -342,10 +342,10 @@ class House:
     async def handles(self, answers: Sequence[Inserted]) -> list[TaskHandle[Any]]:
         """A handle for each; with many of them the loop gets its turns in between."""
         handles: list[TaskHandle[Any]] = []
-        for first in range(0, len(answers), TURN):
-            if first:
+        for some in in_turns(answers):
+            if handles:
                 await asyncio.sleep(0)
-            handles += map(self.handle, answers[first : first + TURN])
+            handles += map(self.handle, some)
         return handles
 
     def _desk(self) -> AttemptDesk:

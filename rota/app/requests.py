@@ -17,7 +17,7 @@ from rota.core.request import OnConflict, ScheduleRequest, Unique
 from rota.core.shown import shown
 from rota.core.task import Inserted, NewTask, Stored
 from rota.errors import InvalidArgument
-from rota.middleware.bulk import TURN
+from rota.middleware.bulk import in_turns
 from rota.registry import Bound, Work, WorkOptions, WorkRegistry
 
 
@@ -121,8 +121,8 @@ class Requests:
     ) -> Iterator[list[ScheduleRequest]]:
         """The requests of one call, of one connection, made part by part as they are asked for."""
         connections: set[int] = set()
-        for at in range(0, len(items), TURN):
-            part = self.make_many(items[at : at + TURN], options)
+        for some in in_turns(items):
+            part = self.make_many(some, options)
             connections.update(id(request.connection) for request in part)
             if len(connections) > 1:
                 raise InvalidArgument(

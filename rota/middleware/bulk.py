@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from rota.core.request import ScheduleRequest
 from rota.core.task import Inserted
 from rota.middleware.chain import Middleware, compose_schedule
 
 log: logging.Logger = logging.getLogger("rota.middleware")
+
+T = TypeVar("T")
 
 #: Writes all requests that came through, all or none.
 Store = Callable[[Iterable[Sequence[ScheduleRequest]]], Awaitable[list[Inserted]]]
@@ -22,6 +24,11 @@ StoreEach = Callable[[list[ScheduleRequest | Exception]], Awaitable[list[Inserte
 SLICE = 50
 #: A part of one call: so many are seen to before the loop gets a turn, some milliseconds.
 TURN = 500
+
+
+def in_turns(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items in slices of ``TURN``."""
+    return (items[at : at + TURN] for at in range(0, len(items), TURN))
 
 
 class _AtTheEnd:
@@ -60,7 +67,7 @@ async def store_through(
                 waiting.append(coroutine)  # type: ignore[arg-type]
                 came.append((await _to_the_end(coroutine)).request)  # type: ignore[arg-type]
             await asyncio.sleep(0)
-        answers = await store(came[at : at + TURN] for at in range(0, len(came), TURN))
+        answers = await store(in_turns(came))
         return [
             await _back(coroutine, answer)
             for coroutine, answer in zip(waiting, answers, strict=True)

@@ -311,18 +311,17 @@ class Sync:
         try:
             claimed = self._told(statement, node, batch)
             received = self._clock.monotonic()
-            if node == self._life.id:
-                self._holdings.add(claimed)
+            self.round_trip += 0.2 * (received - sent - self.round_trip)
+            self.last_claim = received
+            if node != self._life.id:
+                # What this node holds of the dead incarnation has been let go already.
+                raise NodeDead(
+                    f"node {node} was declared dead while its claim was under way; "
+                    "others take over what it took, claim again as the new incarnation"
+                )
+            self._holdings.add(claimed)
         finally:
             self._holdings.expect_no_more(batch)
-        self.round_trip += 0.2 * (received - sent - self.round_trip)
-        self.last_claim = received
-        if node != self._life.id:
-            # What this node holds of the dead incarnation has been let go already.
-            raise NodeDead(
-                f"node {node} was declared dead while its claim was under way; "
-                "others take over what it took, claim again as the new incarnation"
-            )
         if claimed:
             since = received
             if timed:
