@@ -59,12 +59,12 @@ def _row(note: str, when: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("width", "note", "when", "shown"),
     [
-        (80, "", "2026-12-01 08:00:00Z", "invoice.send  2026-12-01 08:00:00Z"),
-        (60, "", "2026-12-01 08:00:00Z", "invoice.send  2026-12-01 08:00:00Z"),
-        (50, "a long note", "2026-12-01 08:00:00Z", "invoice.…  2026-12-01  a long n…"),
-        (44, "a long note", "2026-12-01 08:00:00Z", "invoice.send  2026-12-01"),
-        (32, "a long note", "2026-12-01 08:00:00Z", "invoice.send"),
-        (27, "a long note", "2026-12-01 08:00:00Z", "invoice.…"),
+        (80, "", "2025-12-01 08:00:00Z", "invoice.send  2025-12-01 08:00:00Z"),
+        (60, "", "2025-12-01 08:00:00Z", "invoice.send  2025-12-01 08:00:00Z"),
+        (50, "a long note", "2025-12-01 08:00:00Z", "invoice.…  2025-12-01  a long n…"),
+        (44, "a long note", "2025-12-01 08:00:00Z", "invoice.send  2025-12-01"),
+        (32, "a long note", "2025-12-01 08:00:00Z", "invoice.send"),
+        (27, "a long note", "2025-12-01 08:00:00Z", "invoice.…"),
     ],
 )
 def test_a_table_says_less_before_it_cuts(width: int, note: str, when: str, shown: str) -> None:
